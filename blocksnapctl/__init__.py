@@ -1,0 +1,1 @@
+"""blocksnapctl: the thin client of blocksnapd."""

@@ -1,0 +1,1 @@
+"""ASK: the operator's side of the daemon: control socket and metrics."""

@@ -1,0 +1,1 @@
+"""WHEN: schedule, rotation of snapshots, and the commands that perform it."""

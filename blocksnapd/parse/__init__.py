@@ -1,0 +1,1 @@
+"""WHAT CHANGED: the exception table of a dm-snapshot COW device."""

@@ -1,0 +1,1 @@
+"""GIVE BACK: a restore point as a disk, and its copies."""

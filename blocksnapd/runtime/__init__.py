@@ -1,0 +1,1 @@
+"""An asyncio kit that knows nothing of block devices."""

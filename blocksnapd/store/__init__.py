@@ -1,0 +1,1 @@
+"""KEEP: the repository of restore points."""
