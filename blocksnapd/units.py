@@ -45,7 +45,7 @@ def parse_duration(text: str) -> float:
 def format_size(size: float) -> str:
     """Return ``size`` bytes for people: ``"1.6 GiB"``, ``"412 MiB"``, ``"0 B"``."""
     value, unit = float(size), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):  # noqa: B007
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
         if abs(value) < 1000 or unit == "PiB":
             break
         value /= 1024
@@ -54,7 +54,7 @@ def format_size(size: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Return ``seconds`` for people: ``"42 ms"``, ``"6.1s"``, ``"1m12s"``, ``"4h07m"``, ``"12d 4h"``."""
+    """Return ``seconds`` for people: ``"42 ms"``, ``"6.1s"``, ``"1m12s"``, ``"12d 4h"``."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:

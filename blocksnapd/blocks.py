@@ -1,0 +1,73 @@
+"""Blocks of an image as arrays: which are zero, their identities, and the sum over all. Pure."""
+
+from __future__ import annotations
+
+import numpy as np
+from blake3 import blake3
+
+from blocksnapd.model import HASH_SIZE, U8, U64
+
+# Odd 64-bit constants (fractional digits of the square and cube roots of small primes).
+_MIX_A = np.uint64(0x9E3779B97F4A7C15)
+_MIX_B = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_C = np.uint64(0x94D049BB133111EB)
+_LANES = (np.uint64(0x6A09E667F3BCC909), np.uint64(0xBB67AE8584CAA73B))
+
+
+def hash_blocks(data: memoryview, block_size: int, key: bytes) -> U8:
+    """Return the identity of each block of ``data``: keyed BLAKE3, 16 bytes, shape (n, 16).
+
+    ``data`` is contiguous and holds a whole number of blocks. The identity does not
+    depend on where the block lies.
+    """
+    digests = b"".join(
+        [
+            blake3(data[at : at + block_size], key=key).digest(length=HASH_SIZE)
+            for at in range(0, len(data), block_size)
+        ]
+    )
+    return np.frombuffer(digests, dtype=np.uint8).reshape(-1, HASH_SIZE)
+
+
+def nonzero_mask(data: memoryview, block_size: int) -> np.typing.NDArray[np.bool_]:
+    """Return for each block of ``data`` whether it holds a byte other than zero, shape (n,)."""
+    words = np.frombuffer(data, dtype=np.uint64).reshape(-1, block_size // 8)
+    return np.asarray(words.any(axis=1))
+
+
+def is_zero_hash(hashes: U8) -> np.typing.NDArray[np.bool_]:
+    """Return which rows of ``hashes`` are the all-zero identity, the one of a zero block."""
+    return np.asarray(~hashes.view(np.uint64).reshape(-1, 2).any(axis=1))
+
+
+def state_sum(blocks: U64, hashes: U8) -> int:
+    """Return the sum, modulo 2**128, of one term per block with content.
+
+    A term depends on the block's number and identity, so that a map which lost, doubled or
+    exchanged an entry has another sum. Zero blocks (identity all zero) count nothing. The sum of
+    an image is independent of order: it is updated by subtracting old and adding new terms. The
+    two 64-bit lanes are summed apart; the high one is the second.
+    """
+    lanes = np.ascontiguousarray(hashes).view(np.uint64).reshape(-1, 2)
+    present = lanes.any(axis=1)
+    total = 0
+    for lane, salt in enumerate(_LANES):
+        term = _mix(lanes[:, lane] ^ _mix(blocks + salt))
+        total |= int(term[present].sum(dtype=np.uint64)) << (64 * lane)
+    return total
+
+
+def state_add(total: int, added: int, removed: int) -> int:
+    """Return ``total + added - removed``, each a :func:`state_sum`, lane by lane."""
+    mask = (1 << 64) - 1
+    low = (total + added - removed) & mask
+    high = ((total >> 64) + (added >> 64) - (removed >> 64)) & mask
+    return high << 64 | low
+
+
+def _mix(x: U64) -> U64:
+    # The finalizer of SplitMix64: each output bit depends on each input bit.
+    x = (x + _MIX_A).astype(np.uint64)
+    x = (x ^ (x >> np.uint64(30))) * _MIX_B
+    x = (x ^ (x >> np.uint64(27))) * _MIX_C
+    return x ^ (x >> np.uint64(31))

@@ -1,0 +1,258 @@
+"""The Protocols where the verbs meet; ``daemon.py`` hands the implementations in. Pure.
+
+Methods that are not ``async`` may block on a disk: call them in a thread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from blocksnapd.model import (
+        U8,
+        U64,
+        Changes,
+        Extents,
+        HostView,
+        PointFacts,
+        PointHead,
+        RestorePoint,
+        SavedBatch,
+        Taken,
+    )
+
+
+class Clock(Protocol):
+    """Time, handed in so that tests need not wait."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch, UTC."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never jump."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class BlockReader(Protocol):
+    """Bytes of constant content: a snapshot, an image, a file. Blocking; one thread at a time."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        """Fill ``view`` from ``offset``; offset and length are multiples of 512.
+
+        Raises:
+            HostError: the device failed or ended before ``view`` was full.
+        """
+
+    def close(self) -> None:
+        """Let the file descriptor go; a second call does nothing."""
+
+    def __enter__(self) -> BlockReader: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...  # fmt: skip
+
+
+class Exceptions(Protocol):
+    """The exception table of one COW device, in allocation order."""
+
+    @property
+    def chunk_size(self) -> int:
+        """Bytes per chunk."""
+
+    @property
+    def old(self) -> U64:
+        """Origin chunk numbers, shape (n,), no repeats."""
+
+    @property
+    def new(self) -> U64:
+        """COW chunk numbers that hold the old content, shape (n,)."""
+
+
+class CowReader(Protocol):
+    """An open COW device. Blocking; close it before the snapshot is removed."""
+
+    def table(self, *, origin_size: int) -> Exceptions:
+        """Read the whole exception table afresh, past every cache.
+
+        Raises:
+            CowInvalidError: the kernel gave the snapshot up.
+            CowFormatError: the bytes are not a persistent snapshot's.
+            HostError: the device failed.
+        """
+
+    def check_valid(self) -> None:
+        """Read the header afresh.
+
+        Raises:
+            CowInvalidError: the kernel gave the snapshot up since.
+        """
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        """Fill ``view`` with the COW device's bytes from ``offset`` (multiples of 512)."""
+
+    def close(self) -> None:
+        """Let the file descriptor go; a second call does nothing."""
+
+
+class ChangeSource(Protocol):
+    """How one volume's changes are tracked. Snapshots are known by the point they were taken for.
+
+    ``tracks`` is False for a source that can only compare everything (driver ``scan``).
+    """
+
+    driver: str
+    tracks: bool
+    consistency: str
+
+    async def observe(self) -> HostView:
+        """Look at the volume and at every snapshot of ours on it.
+
+        Raises:
+            VolumeError: it is missing or is not what this driver needs.
+        """
+
+    async def repair(self) -> list[str]:
+        """Repair every half-done state an interrupted command left; tell what was done.
+
+        The origin is writable afterwards. Snapshots whose state is ``half`` are gone.
+        """
+
+    async def take(self, point_id: str) -> Taken:
+        """Take the snapshot for ``point_id``, after a sync of the file system.
+
+        Raises:
+            SpaceError, LvmError, RefusedError: nothing was left behind.
+        """
+
+    def open_snapshot(self, point_id: str) -> BlockReader:
+        """Open the content of the volume at the instant of ``point_id``."""
+
+    def changes(self, base_id: str) -> Changes:
+        """Return what may have changed since the snapshot of ``base_id``.
+
+        Raises:
+            TrackingLostError: that snapshot is invalid or its table is damaged.
+        """
+
+    def saved(self, base_id: str, *, batch_size: int) -> Iterator[SavedBatch]:
+        """Yield the old content of every changed chunk, at most ``batch_size`` bytes at a time.
+
+        The memory of a batch is used again for the next one.
+        """
+
+    def check_valid(self, point_ids: tuple[str, ...]) -> None:
+        """Make sure that these snapshots were whole up to now.
+
+        Raises:
+            TrackingLostError: one of them is not.
+        """
+
+    async def remove(self, point_id: str) -> None:
+        """Remove the snapshot of ``point_id`` and give its space back; none there is success."""
+
+
+class PointSink(Protocol):
+    """Takes one new restore point, block by block, then commits it. One thread; blocking.
+
+    Nothing is a point before ``commit`` returned; ``abort`` (or death) leaves only
+    objects that no point names.
+    """
+
+    def add(self, blocks: U64, hashes: U8, data: memoryview) -> None:
+        """Take ``n`` blocks with content.
+
+        Args:
+            blocks: block numbers, shape (n,), ascending, and above those of earlier calls.
+            hashes: identity of each, shape (n, 16).
+            data: ``n * block_size`` bytes; may be used again after return. The last block of an
+                image that is no multiple of the block size comes padded with zeros.
+        """
+
+    def add_zeros(self, starts: U64, counts: U64) -> None:
+        """Take runs of blocks that are all zero now; ascending, disjoint, above earlier calls."""
+
+    @property
+    def shipped_bytes(self) -> int:
+        """Raw bytes taken by ``add`` so far."""
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes written to the repository so far."""
+
+    def commit(self, facts: PointFacts) -> RestorePoint:
+        """Make everything durable, then the point itself: all or nothing.
+
+        Raises:
+            ObjectExistsError: another point took this place in the chain.
+            StoreFullError, StoreError: not committed; the earlier points are untouched.
+        """
+
+    def abort(self) -> None:
+        """Give up; remove what can be removed."""
+
+
+class PointStore(Protocol):
+    """Where points of volumes are kept, as the source sees it. Blocking."""
+
+    @property
+    def hash_key(self) -> bytes:
+        """The 32-byte key of block identities."""
+
+    def newest(self, volume_id: str) -> PointHead | None:
+        """Return the newest committed point of the volume; needs no private key.
+
+        Raises:
+            StoreError: the place failed. RepositoryFormatError: the object is damaged.
+        """
+
+    def begin(
+        self, volume_id: str, point_id: str, *, block_size: int, base: PointHead | None
+    ) -> PointSink:
+        """Start a point that follows ``base`` (None: the volume's first)."""
+
+
+class PointImage(Protocol):
+    """A restore point seen as a disk. Blocking; safe for several threads."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the image."""
+
+    @property
+    def block_size(self) -> int:
+        """Bytes per block."""
+
+    @property
+    def point(self) -> RestorePoint:
+        """The point it shows."""
+
+    def data_extents(self) -> Extents:
+        """Return where the image has content; everything else is zero."""
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        """Fill ``view`` with the image's bytes from ``offset``, any alignment, checked.
+
+        Raises:
+            ChecksumError, RepositoryFormatError: the repository's bytes are damaged there.
+        """
+
+    def pieces(self) -> Iterator[tuple[U64, memoryview]]:
+        """Yield all content, in the order the repository holds it: (block numbers, their bytes).
+
+        Every block with content comes exactly once, checked against its identity; the
+        memory may be used again after the next step. Fast, parallel inside, bounded memory.
+        """
+
+    def close(self) -> None:
+        """Let files and memory go."""

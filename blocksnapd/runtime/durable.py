@@ -1,0 +1,136 @@
+"""Durable files: the only fsync, link and rename in the project. Edge.
+
+A file that one of these functions returned from is on the disk, under its name, whole; a
+crash before that leaves the old state. Names that start with ``TEMP_PREFIX`` are unfinished
+and may be removed by whoever owns the directory. All functions block: call them in a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+TEMP_PREFIX = ".tmp-"
+
+
+def temp_name() -> str:
+    """Return a new file name that says: unfinished."""
+    return f"{TEMP_PREFIX}{secrets.token_hex(8)}"
+
+
+def make_dirs(path: str, *, mode: int = 0o700) -> None:
+    """Create ``path`` and its missing parents, each durable in its parent."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path.rstrip("/")) or "."
+    make_dirs(parent, mode=mode)
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        return
+    sync_dir(parent)
+
+
+def sync_dir(path: str) -> None:
+    """Make the names in the directory ``path`` durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_file(fd: int) -> None:
+    """Make the content of an open file durable."""
+    os.fsync(fd)
+
+
+def create_only(path: str, parts: Iterable[bytes | memoryview], *, mode: int = 0o600) -> int:
+    """Write a new file; return its size.
+
+    Raises:
+        FileExistsError: the name is taken; it was not touched.
+        OSError: nothing is under the name.
+    """
+    temp = os.path.join(os.path.dirname(path), temp_name())
+    try:
+        size = _write_synced(temp, parts, mode)
+        publish(temp, path)
+    except BaseException:
+        _remove_quietly(temp)
+        raise
+    return size
+
+
+def publish(temp: str, path: str) -> None:
+    """Give the finished, synced file ``temp`` its create-only name.
+
+    Raises:
+        FileExistsError: the name is taken; ``temp`` is left.
+    """
+    os.link(temp, path)  # unlike rename, link refuses a name that exists
+    os.unlink(temp)
+    sync_dir(os.path.dirname(path))
+
+
+def replace(path: str, data: bytes, *, mode: int = 0o600) -> None:
+    """Put ``data`` under ``path``, whole: a reader sees the old content or the new."""
+    temp = os.path.join(os.path.dirname(path), temp_name())
+    try:
+        _write_synced(temp, [data], mode)
+        os.rename(temp, path)
+    except BaseException:
+        _remove_quietly(temp)
+        raise
+    sync_dir(os.path.dirname(path))
+
+
+def append(path: str, data: bytes, *, mode: int = 0o600) -> None:
+    """Add ``data`` at the end of ``path``; a crash may leave a torn tail, never a torn head."""
+    is_new = not os.path.exists(path)
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, mode)
+    try:
+        write_all(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    if is_new:
+        sync_dir(os.path.dirname(path))
+
+
+def remove(path: str) -> None:
+    """Remove the name ``path`` durably; none there is success."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    sync_dir(os.path.dirname(path))
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write all of ``data`` at the file's position."""
+    view = memoryview(data).cast("B")
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _write_synced(path: str, parts: Iterable[bytes | memoryview], mode: int) -> int:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        for part in parts:
+            write_all(fd, part)
+        os.fsync(fd)
+        return os.fstat(fd).st_size
+    finally:
+        os.close(fd)
+
+
+def _remove_quietly(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        return  # the error that brought us here is the one to tell
