@@ -1,0 +1,264 @@
+"""What goes over the control socket: names, paths and the shapes of requests and replies. Pure.
+
+HTTP/1.1 with JSON over a Unix socket; streams are lines of JSON. Every document carries
+``schema`` = 1; fields only get added, values of enumerations may grow, so a reader ignores
+what it does not know. Times are RFC 3339 in UTC with milliseconds, sizes are bytes,
+durations are seconds.
+
+Rule of this file: the standard library and ``errors`` only, and little of it. The command
+line client imports it and starts in a blink.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
+
+if TYPE_CHECKING:
+    from blocksnapd import errors
+
+SCHEMA: Final = 1
+DEFAULT_SOCKET: Final = "/run/blocksnap/control.sock"
+DEFAULT_CONFIG: Final = "/etc/blocksnap/blocksnap.toml"
+SOCKET_VARIABLE: Final = "BLOCKSNAP_SOCKET"
+API_HEADER: Final = "Blocksnap-Api"
+JSON_TYPE: Final = "application/json"
+LINES_TYPE: Final = "application/x-ndjson"
+PROBLEM_TYPE: Final = "application/problem+json"
+
+RunKind = Literal["cycle", "restore", "verify"]
+RunState = Literal["queued", "running", "done"]
+RunResult = Literal["success", "warning", "failed", "skipped", "cancelled"]
+VolumeState = Literal["protected", "late", "failing", "seeding", "unprotected"]
+Severity = Literal["info", "warning", "error", "critical"]
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_UNREACHABLE: Final = 10
+EXIT_NOT_FOUND: Final = 11
+EXIT_REFUSED: Final = 12
+EXIT_WARNINGS: Final = 13
+EXIT_DAMAGED: Final = 14
+EXIT_BUSY: Final = 75
+EXIT_NOT_ALLOWED: Final = 77
+EXIT_CONFIG: Final = 78
+EXIT_WAIT_OVER: Final = 124
+EXIT_INTERRUPTED: Final = 130
+
+
+class Problem(TypedDict, total=False):
+    """An error as problem+json (RFC 9457); also the ``error`` of a run and a cause in status."""
+
+    type: str
+    status: int
+    code: str
+    message: str
+    effect: str
+    hint: str
+    exit_code: int
+    retryable: bool
+
+
+class ProofMessage(TypedDict):
+    """What checking the point before against the COW device's old content showed."""
+
+    checked_blocks: int
+    mismatched_blocks: int
+    ranges: list[list[int]]
+
+
+class Point(TypedDict, total=False):
+    """A restore point. ``note`` says how the question for it was understood."""
+
+    schema: int
+    id: str
+    volume: str
+    target: str
+    seq: int
+    time: str
+    size: int
+    block_size: int
+    chunk_size: int
+    kind: str
+    method: str
+    reason: str
+    driver: str
+    consistency: str
+    changed_bytes: int
+    shipped_bytes: int
+    stored_bytes: int
+    tags: list[str]
+    proof: ProofMessage
+    note: str
+
+
+class Who(TypedDict, total=False):
+    """Who asked for something: the peer of the socket, as the kernel knows it."""
+
+    pid: int
+    uid: int
+    login: str
+
+
+class RunRequest(TypedDict, total=False):
+    """POST /v1/runs. ``to`` is absolute; ``overwrite`` says the operator agreed to lose it."""
+
+    kind: RunKind
+    volume: str
+    point: str
+    to: str
+    tags: list[str]
+    full: bool
+    sparse: bool
+    overwrite: bool
+
+
+class Run(TypedDict, total=False):
+    """One run, live or past. ``result``, ``ended`` and ``error`` are None until it is done."""
+
+    schema: int
+    id: str
+    kind: RunKind
+    volume: str
+    target: str
+    point: str
+    to: str
+    tags: list[str]
+    full: bool
+    state: RunState
+    result: RunResult | None
+    phase: str
+    phases: dict[str, float]
+    done_bytes: int
+    expected_bytes: int
+    rate: float
+    eta: float | None
+    queued: str
+    started: str | None
+    ended: str | None
+    duration: float | None
+    changed_bytes: int
+    shipped_bytes: int
+    stored_bytes: int
+    suspend: float
+    reason: str
+    warnings: list[str]
+    error: Problem | None
+    who: Who
+
+
+class Started(TypedDict):
+    """Reply to POST /v1/runs; ``joined`` when such a run was under way already."""
+
+    schema: int
+    id: str
+    joined: bool
+
+
+class CowUse(TypedDict):
+    """How full the COW device of a volume's snapshot is."""
+
+    size: int
+    used: int
+
+
+class VolumeStatus(TypedDict, total=False):
+    """One volume in status. ``exposure`` is None as long as there is no point."""
+
+    schema: int
+    volume: str
+    driver: str
+    target: str
+    state: VolumeState
+    size: int
+    every: float
+    rpo: float
+    exposure: float | None
+    last_point: Point | None
+    next_run: str | None
+    retry: int
+    last_run: Run | None
+    active_run: Run | None
+    cow: CowUse | None
+    points: int
+    causes: list[Problem]
+
+
+class TargetStatus(TypedDict, total=False):
+    """One target in status. ``up`` is None until it was tried."""
+
+    name: str
+    url: str
+    up: bool | None
+    free_bytes: int | None
+    message: str
+
+
+class Status(TypedDict, total=False):
+    """GET /v1/status."""
+
+    schema: int
+    version: str
+    host: str
+    pid: int
+    now: str
+    started: str
+    uptime: float
+    targets: list[TargetStatus]
+    volumes: list[VolumeStatus]
+
+
+class Event(TypedDict, total=False):
+    """One line of the event log; ``seq`` only grows, over restarts too."""
+
+    schema: int
+    seq: int
+    time: str
+    type: str
+    severity: Severity
+    volume: str
+    message: str
+    data: dict[str, Any]
+
+
+def format_time(seconds: float) -> str:
+    """Return an instant (seconds since the epoch) as RFC 3339 in UTC with milliseconds."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_time(text: str) -> datetime:
+    """Return the instant that ``format_time`` wrote.
+
+    Raises:
+        ValueError: not such a text.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return moment.astimezone(UTC)
+
+
+def problem(error: errors.BlocksnapError) -> Problem:
+    """Return an error of ours as the message that carries it."""
+    return {
+        "type": "error",
+        "code": error.code,
+        "message": error.message,
+        "effect": error.effect,
+        "hint": error.hint,
+        "exit_code": error.exit_code,
+        "retryable": error.retryable,
+    }
+
+
+def failed_exit_code(found: Problem | None) -> int:
+    """Return what the client ends with for a problem; 1 when it does not say."""
+    code = (found or {}).get("exit_code", EXIT_FAILED)
+    return code if isinstance(code, int) and 0 < code < 256 else EXIT_FAILED
+
+
+def looks_like_point(text: str) -> bool:
+    """Say whether a VOLUME|POINT argument names a point: it has an ``@``, a prefix or no slash."""
+    return "@" in text or text.startswith("latest:") or "/" not in text

@@ -1,0 +1,79 @@
+"""What the control server asks of the daemon: one Protocol, handed in by ``daemon.py``. Pure.
+
+Every method may raise any ``BlocksnapError``; the server turns it into problem+json.
+The streams end by themselves when there is nothing more to say; closing one early is normal.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from blocksnapd.control.messages import (
+        Event,
+        Point,
+        Run,
+        RunRequest,
+        Started,
+        Status,
+        VolumeStatus,
+        Who,
+    )
+
+
+class Operations(Protocol):
+    """The daemon as its operator sees it."""
+
+    async def status(self) -> Status:
+        """Return everything about every volume, from memory."""
+
+    async def volume(self, name: str) -> VolumeStatus:
+        """Return one volume.
+
+        Raises:
+            NotFoundError: no such volume is configured.
+        """
+
+    async def points(self, volume: str | None) -> list[Point]:
+        """Return the points of one volume or of all, oldest first per volume."""
+
+    async def point(self, selector: str) -> Point:
+        """Return the one point that ``selector`` names, see ``control.selectors``.
+
+        Raises:
+            NotFoundError: none. UsageError: several, or not a selector.
+        """
+
+    async def start_run(self, request: RunRequest, who: Who) -> Started:
+        """Start a run, or join the one of the same kind and volume that is under way.
+
+        Raises:
+            NotFoundError, RefusedError, BusyError, UsageError: nothing was started.
+        """
+
+    async def runs(self, volume: str | None) -> list[Run]:
+        """Return the runs under way and the last ones, newest first."""
+
+    async def run(self, run_id: str) -> Run:
+        """Return one run as it is now.
+
+        Raises:
+            NotFoundError: no such run.
+        """
+
+    async def wait_run(self, run_id: str, timeout_s: float) -> Run:
+        """Return the run once it is done, or as it is after ``timeout_s``."""
+
+    def follow_run(self, run_id: str) -> AsyncGenerator[Run, None]:
+        """Yield the run now and at each change (steps may be left out), at last when done."""
+
+    async def cancel_run(self, run_id: str, who: Who) -> Run:
+        """Ask a run to stop; it may still be stopping on return."""
+
+    def events(self, since: int, *, follow: bool) -> AsyncGenerator[Event, None]:
+        """Yield events with ``seq`` above ``since``; with ``follow`` go on for ever."""
+
+    async def ready(self) -> bool:
+        """Say whether start-up (crash recovery included) is behind us."""
