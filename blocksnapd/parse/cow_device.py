@@ -220,7 +220,7 @@ class CowDevice:
 
 def _open_direct(path: str) -> int:
     """Return a descriptor whose reads never meet a stale page."""
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not hold us up
+    flags = os.O_RDONLY | os.O_CLOEXEC
     try:
         kind = os.stat(path).st_mode
         if not (stat.S_ISBLK(kind) or stat.S_ISREG(kind)):

@@ -58,7 +58,8 @@ class StridedRead(Protocol):
 class ExceptionTable:
     """All exceptions, in allocation order.
 
-    What origin chunk ``old[i]`` held when the snapshot was taken lies at COW chunk ``new[i]``. Each ``old`` is unique and within the origin; each ``new`` is unique, within the COW device,
+    What origin chunk ``old[i]`` held when the snapshot was taken lies at COW chunk ``new[i]``.
+    Each ``old`` is unique and within the origin; each ``new`` is unique, within the COW device,
     and neither the header nor an area. ``chunk_size`` is bytes. The arrays are read-only.
     """
 

@@ -1,0 +1,1 @@
+"""Tests of blocksnap; the folders mirror the package one to one."""

@@ -1,0 +1,1 @@
+"""Generators, damagers and stand-ins that tests share."""
