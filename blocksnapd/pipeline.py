@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from blocksnapd import blocks as block_math
 from blocksnapd.cycle.journal import Pending
 from blocksnapd.cycle.rotation import Asked, Remove, Repair, Ship, Take, Wait, decide
 from blocksnapd.errors import (
@@ -27,18 +28,20 @@ from blocksnapd.errors import (
     HostError,
     TrackingLostError,
 )
-from blocksnapd.model import Extents, PointHead, Proof, RestorePoint
+from blocksnapd.model import Extents, PointFacts, Proof
 from blocksnapd.ship.prover import Prover
-from blocksnapd.ship.shipper import BATCH_SIZE, Progress, Shipper
+from blocksnapd.ship.reading import BATCH_SIZE
+from blocksnapd.ship.shipper import Shipper
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blocksnapd.cycle.journal import Journal
     from blocksnapd.cycle.rotation import Command
-    from blocksnapd.model import HostView
+    from blocksnapd.model import HostView, PointHead, RestorePoint
     from blocksnapd.ports import ChangeSource, Clock, PointSink, PointStore
     from blocksnapd.ship.fingerprints import Fingerprints, FingerprintStore
+    from blocksnapd.ship.shipper import Progress, Shipment
 
 # A cycle settles in about six commands; more means that the host does not do what it is told.
 COMMANDS_MAX = 20
@@ -230,7 +233,7 @@ class _Shipping:
         if proof.mismatched_blocks:
             extents = self._resync(proof)
         self._reporter.step("listed")
-        return self._transfer(extents, chunk_size, proof)
+        return self._note_commit(self._transfer(extents, chunk_size, proof))
 
     def _choose_base(self) -> None:
         head = self._head
@@ -334,9 +337,45 @@ class _Shipping:
         update.seal()
         self._reporter.step("sealed")
         with timed(self._reporter, "commit"):
-            point = sink.commit(self._facts(shipment.changed_bytes, chunk_size, proof, shipment))
+            point = sink.commit(self._facts(shipment, chunk_size, proof))
         self._reporter.step("committed")
-        volume.journal.end()
-        volume.fingerprints.open(point_id)
+        return point
+
+    def _note_commit(self, point: RestorePoint) -> RestorePoint:
+        # The point stands, whatever happens from here on: a failure is told, and mended by the
+        # next cycle, which looks at the repository first.
+        try:
+            self._volume.journal.end()
+            self._volume.fingerprints.open(point.facts.point_id)
+        except OSError as error:
+            self._reporter.event(
+                "state-failed",
+                f"{self._volume.name}: point {point.facts.point_id} is committed, but the state "
+                f"directory failed: {error}. Give it room or repair its disk.",
+            )
         self._reporter.step("ended")
         return point
+
+    def _facts(self, shipment: Shipment, chunk_size: int, proof: Proof) -> PointFacts:
+        volume, command = self._volume, self._command
+        pending = volume.journal.record.pending
+        assert pending is not None
+        kept = self._head.state_sum if self._head and self._known else 0
+        return PointFacts(
+            volume_id=volume.volume_id,
+            volume_name=volume.name,
+            point_id=command.point_id,
+            time=pending.time,
+            size=self._size,
+            block_size=self._block_size,
+            kind="delta" if self._known else "full",
+            method=command.method,
+            driver=volume.source.driver,
+            consistency=volume.source.consistency,
+            chunk_size=chunk_size,
+            changed_bytes=shipment.changed_bytes,
+            state_sum=block_math.state_add(kept, shipment.state_added, shipment.state_removed),
+            reason=command.reason,
+            proof=proof,
+            tags=pending.tags,
+        )

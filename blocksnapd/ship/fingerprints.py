@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 import xxhash
 
+from blocksnapd import blocks as block_math
 from blocksnapd.errors import StateError
 from blocksnapd.model import HASH_SIZE, U8, U64
 from blocksnapd.runtime import durable
@@ -53,6 +54,15 @@ class Fingerprints:
     def __init__(self, path: str, head: Head) -> None:
         self.head = head
         self._rows = np.memmap(path, dtype=np.uint8, mode="r", shape=(head.block_count, HASH_SIZE))
+
+    def state_sum(self) -> int:
+        """Return the :func:`blocksnapd.blocks.state_sum` over all blocks; reads the whole file."""
+        total = 0
+        for at in range(0, self.head.block_count, _ROWS_MAX):
+            rows = np.array(self._rows[at : at + _ROWS_MAX])
+            blocks = np.arange(at, at + len(rows), dtype=np.uint64)
+            total = block_math.state_add(total, block_math.state_sum(blocks, rows), 0)
+        return total
 
     def get(self, blocks: U64) -> U8:
         """Return the fingerprints of ``blocks``, shape (n, 16); zeros beyond the end."""
