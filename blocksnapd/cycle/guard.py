@@ -115,10 +115,11 @@ class Child:
             (os.POSIX_SPAWN_DUP2, err_child, 2),
         ]
         try:
-            # Signals that the guard ignores would stay ignored in the command.
+            # Signals that the guard ignores would stay ignored in the command. SIGPIPE shall:
+            # a warning printed after the guard was killed must not kill the command, too.
             self.pid = os.posix_spawnp(
                 argv[0], argv, env, file_actions=actions,
-                setsigdef=[signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP],
+                setsigdef=[signal.SIGTERM, signal.SIGINT, signal.SIGHUP],
             )  # fmt: skip
         finally:
             os.close(out_child)

@@ -60,7 +60,7 @@ class FlightRecorder:
                 run.stdout[-RECORDED_TEXT_MAX:],
                 run.stderr[-RECORDED_TEXT_MAX:],
                 run.duration_s,
-            )  # fmt: skip
+            )
         )
 
     def runs(self) -> list[Finished]:
