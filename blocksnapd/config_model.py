@@ -1,0 +1,220 @@
+"""What the configuration may say and what comes out of it, as frozen models. Pure.
+
+``Settings`` is a table of the file as written, where nearly everything may be left out;
+``Volume`` is the finished result, in which nothing is missing.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+)
+
+from blocksnapd.units import GIB, KIB, format_size, parse_duration, parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SOCKET_PATH_MAX = 107  # bytes of sockaddr_un.sun_path without the end mark
+
+Driver: TypeAlias = Literal["lvm", "scan"]
+
+LVM_NAME = re.compile(r"(?!-)(?!\.{1,2}$)[A-Za-z0-9+_.-]{1,127}")
+SHORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+
+
+def _from_text(parse: Callable[[str], Any], example: str) -> BeforeValidator:
+    def convert(value: object) -> object:
+        if not isinstance(value, str):
+            raise ValueError(f"must be a text with a unit, like {example}")
+        return parse(value)
+
+    return BeforeValidator(convert)
+
+
+def _power_of_two(low: int, high: int) -> AfterValidator:
+    def check(value: int) -> int:
+        if not low <= value <= high or value & (value - 1):
+            raise ValueError(
+                f"must be a power of two from {format_size(low)} to {format_size(high)}"
+            )
+        return value
+
+    return AfterValidator(check)
+
+
+def _absolute(value: str) -> str:
+    if not posixpath.isabs(value):
+        raise ValueError(f"must be an absolute path, not {value!r}")
+    return value
+
+
+def _socket_path(value: str) -> str:
+    if len(_absolute(value).encode()) > SOCKET_PATH_MAX:
+        raise ValueError(f"is longer than a socket's path may be ({SOCKET_PATH_MAX} bytes)")
+    return value
+
+
+def _local_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"", "file"} or parts.netloc or not parts.path.startswith("/"):
+        raise ValueError(
+            f"{value!r} is not a local directory; this version stores to one, "
+            "written like '/srv/blocksnap' or 'file:///srv/blocksnap'"
+        )
+    return value
+
+
+def _vg_name(value: str) -> str:
+    if not LVM_NAME.fullmatch(value):
+        raise ValueError(f"{value!r} is not a name of a volume group")
+    return value
+
+
+class Listen(NamedTuple):
+    """A TCP address to listen on."""
+
+    host: str
+    tcp_port: int
+
+
+def _listen(value: object) -> Listen:
+    found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+):(\d{1,5})", str(value))
+    if not found or not 0 < int(found[2]) < 65536:
+        raise ValueError(f"{value!r} is not an address like '127.0.0.1:10085' or '[::1]:10085'")
+    return Listen(found[1].strip("[]"), int(found[2]))
+
+
+Duration = Annotated[float, _from_text(parse_duration, "'5m' or '10s'"), Field(gt=0)]
+Size = Annotated[int, _from_text(parse_size, "'64 KiB' or '10 GiB'"), Field(ge=0)]
+AbsolutePath = Annotated[str, AfterValidator(_absolute)]
+
+
+class Frozen(BaseModel):
+    """No unknown keys, no guessing of types, no changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Daemon(Frozen):
+    """``[daemon]``."""
+
+    state_dir: AbsolutePath = "/var/lib/blocksnap"
+    max_parallel_runs: Annotated[int, Field(ge=1, le=64)] = 2
+
+
+class Control(Frozen):
+    """``[control]``: root always may everything; groups widen that."""
+
+    socket: Annotated[str, AfterValidator(_socket_path)] = "/run/blocksnap/control.sock"
+    read_group: str | None = None
+    admin_group: str | None = None
+
+
+class MetricsEndpoint(Frozen):
+    """``[metrics]``: where Prometheus may ask; an empty list switches it off."""
+
+    listen: tuple[Annotated[Listen, BeforeValidator(_listen)], ...] = Field(
+        default=(Listen("127.0.0.1", 10085),), strict=False
+    )
+
+
+class Target(Frozen):
+    """``[target.NAME]``: a place to ship to."""
+
+    url: Annotated[str, AfterValidator(_local_url)]
+    source_key: AbsolutePath
+
+    @property
+    def directory(self) -> str:
+        """The local directory that ``url`` names."""
+        return unquote(urlsplit(self.url).path)
+
+
+class CowSpace(Frozen):
+    """``[cow.NAME]``: room for COW devices, a sparse file that becomes a PV of ``vg``.
+
+    ``size`` is the file's apparent size; ``reserve`` is what must stay free on the disk under it.
+    """
+
+    file: AbsolutePath
+    vg: Annotated[str, AfterValidator(_vg_name)]
+    size: Size | None = None
+    reserve: Size = GIB
+
+
+class Retry(Frozen):
+    """The wait after a failed run: ``first_s``, then ``factor`` times more, up to ``max_s``."""
+
+    first_s: Duration = Field(default=10.0, alias="first")
+    factor: Annotated[float, Field(ge=1, le=10, strict=False)] = 2.0
+    max_s: Duration = Field(default=300.0, alias="max")
+
+
+class CowSettings(Frozen):
+    """``cow`` of a volume or of the defaults."""
+
+    space: str | None = None
+    chunk: Annotated[Size, _power_of_two(4 * KIB, 512 * KIB)] = 4 * KIB
+    freeze_max: Duration = 2.0
+
+
+class Settings(Frozen):
+    """What ``[defaults]`` and a volume's own table may say."""
+
+    driver: Driver | None = None
+    every: Annotated[Duration, Field(ge=1)] = 300.0
+    rpo: Duration | None = None
+    targets: tuple[str, ...] = Field(default=(), strict=False)
+    cow: CowSettings = CowSettings()
+    retry: Retry = Retry()
+    block_size: Annotated[Size, _power_of_two(4 * KIB, 64 * KIB)] = 4 * KIB
+    compression: Annotated[int, Field(ge=1, le=19)] = 1
+
+
+class Cow(Frozen):
+    """How a tracked volume's snapshots are made: in which space, with which chunks."""
+
+    space: str
+    chunk_size: int
+    freeze_max_s: float
+
+
+class Volume(Frozen):
+    """One protected volume, finished. ``cow`` is None for the driver ``scan``."""
+
+    name: str
+    driver: Driver
+    target: str
+    every_s: float
+    rpo_s: float
+    cow: Cow | None
+    retry: Retry
+    block_size: int
+    compression: int
+
+    @property
+    def device(self) -> str:
+        """The path of its block device or file."""
+        return self.name if self.name.startswith("/") else f"/dev/{self.name}"
+
+
+class Config(Frozen):
+    """The whole configuration."""
+
+    path: str
+    daemon: Daemon
+    control: Control
+    metrics: MetricsEndpoint
+    targets: dict[str, Target]
+    cow: dict[str, CowSpace]
+    volumes: dict[str, Volume]

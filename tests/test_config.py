@@ -1,0 +1,234 @@
+"""Configuration: the samples are right, and each mistake is told with file, line and key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from blocksnapd.config import Config, Cow, Listen, Retry, Volume, load
+from blocksnapd.errors import ConfigError
+
+EXAMPLES = Path(__file__).parent.parent / "packaging" / "examples"
+
+GOOD = """schema = 1
+[target.near]
+url = "/srv/blocksnap"
+source_key = "/etc/blocksnap/near.key"
+[cow.spare]
+file = "/mnt/spare/x.img"
+vg = "vg0"
+[defaults]
+rpo = "10m"
+cow = { chunk = "16 KiB" }
+[volume."vg0/home"]
+"""
+
+
+def read(folder: Path, text: str, **parts: str) -> Config:
+    (folder / "b.toml").write_text(text)
+    for name, part in parts.items():
+        (folder / "conf.d").mkdir(exist_ok=True)
+        (folder / "conf.d" / f"{name}.toml").write_text(part)
+    return load(str(folder / "b.toml"))
+
+
+def complaint(folder: Path, text: str, **parts: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read(folder, text, **parts)
+    assert caught.value.exit_code == 78
+    assert caught.value.effect
+    return caught.value.message.replace(f"{folder}/", "")
+
+
+@pytest.mark.parametrize("sample", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_sample_is_right(sample: Path) -> None:
+    assert load(str(sample)).volumes
+
+
+def test_there_are_samples() -> None:
+    assert len(list(EXAMPLES.glob("*.toml"))) >= 3
+
+
+def test_defaults_are_overlaid_table_by_table(tmp_path: Path) -> None:
+    own = 'every = "1m"\ncow = { freeze_max = "1s" }\nretry = { max = "1h" }\n'
+    assert read(tmp_path, GOOD + own).volumes["vg0/home"] == Volume(
+        name="vg0/home",
+        driver="lvm",
+        target="near",
+        every_s=60,
+        rpo_s=600,
+        cow=Cow(space="spare", chunk_size=16384, freeze_max_s=1),
+        retry=Retry.model_validate({"max": "1h"}),
+        block_size=4096,
+        compression=1,
+    )
+
+
+def test_left_out_keys(tmp_path: Path) -> None:
+    config = read(tmp_path, GOOD.replace('rpo = "10m"', 'every = "2m"'))
+    volume = config.volumes["vg0/home"]
+    assert (volume.every_s, volume.rpo_s) == (120, 240)
+    assert volume.retry.first_s == 10
+    assert volume.device == "/dev/vg0/home"
+    assert config.metrics.listen == (Listen("127.0.0.1", 10085),)
+    assert config.control.socket == "/run/blocksnap/control.sock"
+    assert config.daemon.state_dir == "/var/lib/blocksnap"
+    assert config.cow["spare"].reserve == 1 << 30
+
+
+def test_path_means_scan(tmp_path: Path) -> None:
+    config = read(tmp_path, GOOD + '[volume."/srv/x y.img"]\n')
+    volume = config.volumes["/srv/x y.img"]
+    assert (volume.driver, volume.cow, volume.device) == ("scan", None, "/srv/x y.img")
+
+
+def test_scan_of_a_logical_volume(tmp_path: Path) -> None:
+    volume = read(tmp_path, GOOD + 'driver = "scan"\n').volumes["vg0/home"]
+    assert (volume.driver, volume.cow, volume.device) == ("scan", None, "/dev/vg0/home")
+
+
+@pytest.mark.parametrize(
+    ("url", "directory"),
+    [("/srv/a%b", "/srv/a%b"), ("/srv/x", "/srv/x"), ("file:///srv/a%20b", "/srv/a b")],
+)
+def test_target_directory(tmp_path: Path, url: str, directory: str) -> None:
+    config = read(tmp_path, GOOD.replace("/srv/blocksnap", url))
+    assert config.targets["near"].directory == directory
+
+
+@pytest.mark.parametrize(
+    ("listen", "wanted"),
+    [
+        ("[]", ()),
+        ('["[::1]:10085", "0.0.0.0:1"]', (Listen("::1", 10085), Listen("0.0.0.0", 1))),
+    ],
+)
+def test_listen(tmp_path: Path, listen: str, wanted: tuple[Listen, ...]) -> None:
+    assert read(tmp_path, f"{GOOD}[metrics]\nlisten = {listen}\n").metrics.listen == wanted
+
+
+def test_conf_d_is_merged(tmp_path: Path) -> None:
+    more = 'schema = 1\n[volume."vg0/mail"]\nevery = "1m"\n'
+    config = read(tmp_path, GOOD, mail=more, daemon="[daemon]\nmax_parallel_runs = 7\n")
+    assert list(config.volumes) == ["vg0/mail", "vg0/home"]
+    assert config.daemon.max_parallel_runs == 7
+
+
+BAD = [
+    ("[damon]", "b.toml:12: damon is not a key of blocksnap; did you mean 'daemon'?"),
+    ("[daemon]\nx = 1", "b.toml:13: daemon.x is not a key of blocksnap"),
+    ("[daemon]\nmax_parallel_runs = 0", "b.toml:13: daemon.max_parallel_runs must be greater"),
+    ("[daemon]\nmax_parallel_runs = '2'", "daemon.max_parallel_runs must be a whole number"),
+    ("[daemon]\nstate_dir = 'x'", "b.toml:13: daemon.state_dir must be an absolute path, not 'x'"),
+    ("[control]\nsocket = '/" + "x" * 110 + "'", "is longer than a socket's path may be"),
+    ("[metrics]\nlisten = ['10085']", "b.toml:13: metrics.listen '10085' is not an address like"),
+    ("[metrics]\nlisten = '127.0.0.1:1'", "metrics.listen must be a list"),
+    ("[metrics]\nlisten = ['x:70000']", "metrics.listen 'x:70000' is not an address"),
+    ("evry = '1m'", "b.toml:12: volume.\"vg0/home\".evry is not a key of blocksnap; did you mean "
+     "'every'?"),
+    ("every = '5 apples'", "b.toml:12: volume.\"vg0/home\".every '5 apples' is not a duration"),
+    ("every = 300", "every must be a text with a unit, like '5m'"),
+    ("every = '0s'", "every must be greater"),
+    ("every = '1h'", "b.toml:9: defaults.rpo is shorter than the 1h00m between points of vg0/home"),
+    ("rpo = '1m'", "b.toml:12: volume.\"vg0/home\".rpo is shorter than the 5m00s between points"),
+    ("driver = 'lmv'", "driver must be 'lvm' or 'scan', not 'lmv'; did you mean 'lvm'?"),
+    ("block_size = '12 KiB'", "block_size must be a power of two from 4.0 KiB to 64.0 KiB"),
+    ("cow = { chunk = '2 KiB' }", "b.toml:12: volume.\"vg0/home\".cow.chunk must be a power of"),
+    ("cow = { chnk = '4 KiB' }", "cow.chnk is not a key of blocksnap; did you mean 'chunk'?"),
+    ("cow = { space = 'spar' }", "cow names the space 'spar', which is none; did you mean 'spare'"),
+    ("cow = 'spare'", "b.toml:12: volume.\"vg0/home\".cow must be a table"),
+    ("retry = { first = '1 x' }", "b.toml:12: volume.\"vg0/home\".retry.first '1 x' is not a"),
+    ("retry.frist = '1s'", "retry.frist is not a key of blocksnap; did you mean 'first'?"),
+    ("compression = 99", "compression must be less than or equal to 19"),
+    ("targets = ['neer']", "targets names 'neer', which is no target; did you mean 'near'?"),
+    ("targets = ['near', 'far']", "targets names several; this version ships to one"),
+    ("targets = 'near'", "targets must be a list"),
+    ("[volume.home]", "b.toml:12: volume.home is neither VG/LV, like 'vg0/home', nor an absolute"),
+    ('[volume."vg0/../x"]', 'volume."vg0/../x" is neither'),
+    ('[volume."/srv/../x"]', 'volume."/srv/../x" is neither'),
+    ('[volume."-a/b"]', 'volume."-a/b" is neither'),
+    ('[volume."/srv/x"]\ndriver = "lvm"', "driver 'lvm' wants a name like 'vg0/home', not a path"),
+    ('[volume."/srv/x"]\ncow = {}', "cow means nothing for driver 'scan'"),
+    ('[volume."vg1/x"]', "cow must name a space for its snapshots: there is no [cow.NAME] with vg"),
+    ('[volume."vg1/x"]\ncow.space = "spare"', "cow names the space 'spare' of volume group 'vg0'"),
+    ("[cow.two]\nfile = '/mnt/spare/x.img'\nvg = 'vg0'", "cow.two.file is the file of cow.spare"),
+    ("[cow.two]\nfile = '/y'\nvg = 'vg0'", "cow must name a space for its snapshots: several fit"),
+    ("[cow.two]\nvg = 'vg0'", "b.toml:12: cow.two.file is missing"),
+    ("[cow.two]\nfile = '/y'\nvg = 'a b'", "cow.two.vg 'a b' is not a name of a volume group"),
+    ("[target.t]\nurl = 's3://x/y'\nsource_key = '/k'", "'s3://x/y' is not a local directory"),
+    ("[target.t]\nurl = 'srv'\nsource_key = '/k'", "'srv' is not a local directory"),
+    ("[target.'a b']\nurl = '/x'", "target.\"a b\" is not a name"),
+    ("[target.t]\nurl = '/x'\nsource_key = '/k'", "targets is missing: say which"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "wanted"), BAD, ids=[text.split("\n")[-1] for text, _ in BAD])
+def test_each_mistake_is_told(tmp_path: Path, text: str, wanted: str) -> None:
+    assert wanted in complaint(tmp_path, f"{GOOD}{text}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("schema = 1\n[a\n", "b.toml:2: this is not TOML"),
+        ("schema = 1\n[volume.vg0/home]\n", "b.toml:2: this is not TOML"),
+        ("x = 1\nx = 2", "b.toml:2: this is not TOML: Cannot overwrite a value"),
+        ("", "schema is missing; write: schema = 1"),
+        ("schema = 2", "b.toml:1: schema is 2, which this version cannot read"),
+        ("schema = 1\nvolume = 3", "b.toml:2: volume must be a table"),
+        ("schema = 1\nvolume.x = 3", "b.toml:2: volume.x must be a table"),
+        ("schema = 1\ndefaults = 3", "b.toml:2: defaults must be a table"),
+        ('schema = 1\n[volume."/x"]', "targets has nothing to name: write [target.NAME]"),
+        ("#" * (1 << 20) + "##", "b.toml is larger than 1048576 bytes"),
+    ],
+)
+def test_a_file_of_another_shape(tmp_path: Path, text: str, wanted: str) -> None:
+    assert wanted in complaint(tmp_path, text)
+
+
+def test_unquoted_name_gets_the_hint(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, "[volume.vg0/home]")
+    assert caught.value.hint == 'Quote a name with a slash: [volume."vg0/home"]'
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    told = complaint(tmp_path, GOOD.replace("10m", "10 moons") + "evry = '1m'\n[damon]\n")
+    assert [line.split(" ")[0] for line in told.splitlines()] == [
+        "b.toml:13:",
+        "b.toml:9:",
+        "b.toml:12:",
+    ]
+
+
+def test_there_is_an_end_to_complaints(tmp_path: Path) -> None:
+    told = complaint(tmp_path, GOOD + "".join(f"k{n} = 1\n" for n in range(50)))
+    assert len(told.splitlines()) == 21
+    assert told.endswith("… and 30 more")
+
+
+@pytest.mark.parametrize(
+    ("part", "wanted"),
+    [
+        ('[volume."vg0/home"]', 'conf.d/a.toml:1: volume."vg0/home" is in b.toml:11 already'),
+        ("[defaults]\nrpo = '1h'", "conf.d/a.toml:1: defaults is in b.toml:8 already"),
+        ("schema = 2", "conf.d/a.toml:1: schema is in b.toml:1 already"),
+        ('\n[volume."vg0/x"]\nevry = 1', 'conf.d/a.toml:3: volume."vg0/x".evry is not a key'),
+    ],
+)
+def test_mistakes_in_conf_d(tmp_path: Path, part: str, wanted: str) -> None:
+    assert wanted in complaint(tmp_path, GOOD, a=part)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no configuration file /nowhere"):
+        load("/nowhere/b.toml")
+    with pytest.raises(ConfigError, match="cannot read"):
+        load(str(tmp_path))
+
+
+def test_not_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "b.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="is not UTF-8"):
+        load(str(tmp_path / "b.toml"))
