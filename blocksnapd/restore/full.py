@@ -1,0 +1,240 @@
+"""Restores a whole point to a file or device, and reads it back to prove it.
+
+    clear     a device: its beginning blanked, zeros where the image has none; a file: nothing
+    write     all content, in the repository's order, neighbouring blocks in one write
+    sync      on the disk
+    verify    the target, read past the page cache, has the content sum of what was written
+    done      the file gets its name, the device its first MiB
+
+What the verification proves: the disk holds, at each place, the bytes that the repository's
+reader handed out (it checked each block against its identity), and zeros everywhere else. A
+restore that ends in any other way leaves nothing that looks like a whole image. Edge.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from blocksnapd.errors import BlocksnapError, CancelledRunError, ChecksumError
+from blocksnapd.model import Extents
+from blocksnapd.restore.content_sum import ContentSum
+from blocksnapd.restore.progress import Meter
+from blocksnapd.restore.verify import differences, read_sum
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from blocksnapd.model import U64
+    from blocksnapd.ports import PointImage
+    from blocksnapd.restore.progress import Progress
+    from blocksnapd.restore.target import Kind
+    from blocksnapd.runtime.direct_reader import DirectReader
+
+_REPOSITORY_SAFE = "The repository is untouched."
+
+
+class Target(Protocol):
+    """What is restored to, open: ``FileTarget`` or ``DeviceTarget``. Called in this order."""
+
+    path: str
+    kind: Kind
+
+    @property
+    def leftover(self) -> str:
+        """What a restore that is given up leaves, as a sentence."""
+
+    def clear(self, size: int, gaps: Extents, advance: Callable[[int], None]) -> None:
+        """Get ready for an image of ``size`` bytes that is zero in ``gaps``."""
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Put ``data`` at ``offset``; each byte at most once."""
+
+    def sync(self) -> None:
+        """Bring everything written to the disk."""
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """Return the byte ranges, ascending, that have to be read back."""
+
+    def reader(self) -> DirectReader:
+        """Open what was written, past the page cache."""
+
+    def finish(self) -> None:
+        """Make it look like what it now is."""
+
+    def abandon(self) -> None:
+        """Give up; after ``finish`` this does nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """What a restore did.
+
+    ``written_bytes`` is content, ``hole_bytes`` the rest of the image: holes of a file, zeros on
+    a device. ``verified_bytes`` were proven equal, 0 without verification; ``read_bytes`` of them
+    had to be read from the disk for that.
+    """
+
+    path: str
+    kind: Kind
+    size: int
+    written_bytes: int
+    hole_bytes: int
+    verified_bytes: int
+    read_bytes: int
+    write_s: float
+    verify_s: float
+
+
+def restore_full(
+    image: PointImage,
+    target: Target,
+    *,
+    progress: Callable[[Progress], None],
+    cancelled: Callable[[], bool],
+    verify: bool = True,
+    clock: Callable[[], float] = time.monotonic,
+) -> RestoreReport:
+    """Write the whole ``image`` to ``target``. Blocking, for long: call it in a thread.
+
+    Args:
+        image: The point to restore; stays open.
+        target: From ``open_target``; done with afterwards, whatever happens.
+        progress: Called in this thread a few times per second.
+        cancelled: Asked every few MiB whether to stop.
+        verify: Whether to read everything back.
+        clock: Seconds that never jump.
+
+    Raises:
+        CancelledRunError: ``cancelled`` said so.
+        HostError: the target failed or is full.
+        ChecksumError: the repository's content is damaged, or the target's after writing.
+        RepositoryFormatError, StoreError: the repository cannot be read.
+        RefusedError: a file of that name appeared meanwhile.
+    """
+    try:
+        return _Restore(image, target, progress, cancelled, clock).run(verify=verify)
+    except BlocksnapError as error:
+        target.abandon()
+        sentences = (error.effect, target.leftover, _REPOSITORY_SAFE)
+        error.effect = " ".join(sentence for sentence in sentences if sentence)
+        raise
+    except BaseException:
+        target.abandon()
+        raise
+
+
+class _Restore:
+    """One restore in progress."""
+
+    def __init__(
+        self,
+        image: PointImage,
+        target: Target,
+        progress: Callable[[Progress], None],
+        cancelled: Callable[[], bool],
+        clock: Callable[[], float],
+    ) -> None:
+        self._image = image
+        self._target = target
+        self._cancelled = cancelled
+        self._sum = ContentSum(image.block_size)
+        data = image.data_extents()
+        self._gaps = _complement(data, image.size)
+        self._clear_size = self._gaps.size if target.kind == "device" else 0
+        self._work = self._clear_size + image.size - self._gaps.size
+        self._meter = Meter(self._work, progress, clock)
+
+    def run(self, *, verify: bool) -> RestoreReport:
+        image, target, meter = self._image, self._target, self._meter
+        if verify:
+            meter.expect(2 * self._work)
+        meter.enter("clear")
+        target.clear(image.size, self._gaps, self._advance)
+        meter.enter("write")
+        written = self._write(keep_sum=verify)
+        meter.enter("sync")
+        target.sync()
+        write_s = meter.elapsed_s
+        read = self._verify() if verify else 0
+        target.finish()
+        meter.enter("done")
+        return RestoreReport(
+            path=target.path,
+            kind=target.kind,
+            size=image.size,
+            written_bytes=written,
+            hole_bytes=image.size - written,
+            verified_bytes=image.size if verify else 0,
+            read_bytes=read,
+            write_s=write_s,
+            verify_s=meter.elapsed_s - write_s,
+        )
+
+    def _write(self, *, keep_sum: bool) -> int:
+        """Write all content; return its bytes."""
+        written = 0
+        for blocks, data in self._image.pieces():
+            if keep_sum:
+                self._sum.add(blocks, data)
+            size = self._write_piece(blocks, data)
+            written += size
+            self._advance(size)
+        expected = self._image.size - self._gaps.size
+        if written != expected:
+            raise ChecksumError(
+                f"The point lists {expected} bytes of content, its packs gave {written}.",
+                hint="The repository is damaged: verify it, and restore another point.",
+            )
+        return written
+
+    def _write_piece(self, blocks: U64, data: memoryview) -> int:
+        """Write blocks, neighbours at once, the last one cut at the image's end."""
+        size, end = self._image.block_size, self._image.size
+        breaks = np.flatnonzero(blocks[1:] != blocks[:-1] + np.uint64(1)) + 1
+        bounds = [0, *breaks.tolist(), len(blocks)]
+        written = 0
+        for first, last in itertools.pairwise(bounds):
+            offset = int(blocks[first]) * size
+            run = data[first * size : last * size][: end - offset]
+            self._target.write(offset, run)
+            written += len(run)
+        return written
+
+    def _verify(self) -> int:
+        """Read the target back; return the bytes read."""
+        ranges = self._target.ranges()
+        size = sum(end - start for start, end in ranges)
+        self._meter.expect(self._work + size)
+        self._meter.enter("verify")
+        with self._target.reader() as reader:
+            found = read_sum(reader, ranges, self._image.block_size, self._advance)
+            if found != self._sum.value():
+                raise self._differs(reader)
+        return size
+
+    def _differs(self, reader: DirectReader) -> ChecksumError:
+        places = [f"{start}-{end}" for start, end in differences(self._image, reader)]
+        where = f" It differs first at bytes {', '.join(places)}." if places else ""
+        return ChecksumError(
+            f"{self._target.path} does not give back what was written to it.{where}",
+            hint="Its disk or memory is damaged, or somebody else wrote to it: restore elsewhere.",
+        )
+
+    def _advance(self, size: int) -> None:
+        self._meter.advance(size)
+        if self._cancelled():
+            raise CancelledRunError("The restore was cancelled.")
+
+
+def _complement(extents: Extents, size: int) -> Extents:
+    """Return the ranges of ``size`` bytes that ``extents`` leave out; extents end at ``size``."""
+    ends = np.minimum(extents.ends, np.uint64(size))
+    starts = np.concatenate([np.zeros(1, np.uint64), ends])
+    stops = np.concatenate([extents.starts, np.array([size], np.uint64)])
+    kept = starts < stops
+    return Extents(starts[kept], stops[kept])
