@@ -31,7 +31,6 @@ from blocksnapd.config_model import (
     Target,
     Volume,
 )
-
 from blocksnapd.units import format_duration
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import asyncio
 import secrets
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from blocksnapd.cycle.rotation import Command
     from blocksnapd.model import HostView, PointHead, RestorePoint
     from blocksnapd.ports import ChangeSource, Clock, PointSink, PointStore
-    from blocksnapd.ship.fingerprints import Fingerprints, FingerprintStore
+    from blocksnapd.ship.fingerprints import Fingerprints, FingerprintStore, Update
     from blocksnapd.ship.shipper import Progress, Shipment
 
 # A cycle settles in about six commands; more means that the host does not do what it is told.
@@ -318,7 +318,21 @@ class _Shipping:
             block_size=self._block_size,
             block_count=-(-self._size // self._block_size),
         )
-        with volume.source.open_snapshot(point_id) as reader:
+        with closing(update):
+            shipment = self._pump(sink, update, extents)
+            self._reporter.step("shipped")
+            used = tuple(i for i in (self._command.base_id, point_id) if i)
+            volume.source.check_valid(used)
+            update.seal()
+        self._reporter.step("sealed")
+        with timed(self._reporter, "commit"):
+            point = sink.commit(self._facts(shipment, chunk_size, proof))
+        self._reporter.step("committed")
+        return point
+
+    def _pump(self, sink: PointSink, update: Update, extents: Extents) -> Shipment:
+        volume = self._volume
+        with volume.source.open_snapshot(self._command.point_id) as reader:
             shipper = Shipper(
                 reader,
                 self._known,
@@ -330,16 +344,7 @@ class _Shipping:
                 cancelled=self._stop.is_set,
             )
             with timed(self._reporter, "transfer"):
-                shipment = shipper.ship(extents)
-        self._reporter.step("shipped")
-        used = tuple(i for i in (self._command.base_id, point_id) if i)
-        volume.source.check_valid(used)
-        update.seal()
-        self._reporter.step("sealed")
-        with timed(self._reporter, "commit"):
-            point = sink.commit(self._facts(shipment, chunk_size, proof))
-        self._reporter.step("committed")
-        return point
+                return shipper.ship(extents)
 
     def _note_commit(self, point: RestorePoint) -> RestorePoint:
         # The point stands, whatever happens from here on: a failure is told, and mended by the

@@ -23,14 +23,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from blocksnapd.errors import HostError, NotAllowedError, TrackingLostError, VolumeError
-from blocksnapd.model import BLOCK_SIZE_DEFAULT, Changes, Extents, HostView, Taken
+from blocksnapd.model import BLOCK_SIZE_DEFAULT, Changes, Extents, HostView, SeenSnapshot, Taken
 from blocksnapd.runtime import durable
 from blocksnapd.runtime.direct_reader import DirectReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from blocksnapd.model import SavedBatch
+    from blocksnapd.model import SavedBatch, SnapshotState
     from blocksnapd.ports import BlockReader, Clock
 
 UNCHANGED = "unchanged while it was read"
@@ -54,6 +54,10 @@ class _Look:
     size: int
     traces: tuple[int, ...] | None
     is_settled: bool
+
+    def is_same_volume(self, other: _Look) -> bool:
+        """Say whether both saw the same file or device, of the same size."""
+        return (self.identity, self.size) == (other.identity, other.size)
 
 
 class ScanSource:
@@ -79,14 +83,18 @@ class ScanSource:
         return self._consistency
 
     async def observe(self) -> HostView:
-        """Look at the volume; there are never snapshots on it.
+        """Look at the volume; the instant taken last is shown as its only snapshot.
 
         Raises:
             VolumeError: it is missing, empty, or neither a file nor a block device.
             NotAllowedError: the rights to read it are missing. HostError: looking failed.
         """
         look = await asyncio.to_thread(self._look)
-        return HostView(volume_id=self._volume_id, size=look.size)
+        seen: tuple[SeenSnapshot, ...] = ()
+        if self._taken is not None:
+            state: SnapshotState = "good" if look.is_same_volume(self._taken) else "invalid"
+            seen = (SeenSnapshot(self.path, self._point_id, state),)
+        return HostView(volume_id=self._volume_id, size=look.size, snapshots=seen)
 
     async def repair(self) -> list[str]:
         """Do nothing: nothing can be half done."""
@@ -144,8 +152,7 @@ class ScanSource:
         """
         if self._point_id not in point_ids or self._taken is None:
             return
-        now, taken = self._look(), self._taken
-        if (now.identity, now.size) != (taken.identity, taken.size):
+        if not self._look().is_same_volume(self._taken):
             raise self._replaced()
 
     async def remove(self, point_id: str) -> None:
@@ -168,8 +175,7 @@ class ScanSource:
             now = self._look()
         except (HostError, NotAllowedError):
             return SMEARED  # gone or replaced in the meantime
-        before = taken.identity, taken.size, taken.traces
-        if before != (now.identity, now.size, now.traces):
+        if not now.is_same_volume(taken) or now.traces != taken.traces:
             return SMEARED
         return UNCHANGED if taken.is_settled and taken.traces is not None else UNKNOWN
 

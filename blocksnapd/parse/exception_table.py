@@ -38,9 +38,9 @@ READ_SIZE_MAX = 1 << 20  # bytes of areas asked for at once
 HEADER_READ_SIZE = 512  # the least a direct read can bring
 
 _SCAN_ENTRIES = READ_SIZE_MAX // cow_format.ENTRY_SIZE
-# Columns of 32 MiB and more are mapped memory in the C library: untouched pages cost nothing,
-# and growing moves pages instead of copying bytes.
-_CAPACITY_FIRST = 1 << 22
+# Pages of a fresh column that nothing was written to cost address space, not memory (unless the
+# process locked its future memory). Beyond this size columns grow, which costs a third more time.
+_CAPACITY_FIRST = 1 << 26
 
 
 class StridedRead(Protocol):
@@ -122,8 +122,8 @@ class _Walk:
         self._origin_chunks = cow_format.chunk_count(origin_size, chunk_size)
         self._entries_max = min(entries_max, self._origin_chunks)
         self._count = 0
-        self._old = np.empty(min(self._entries_max, _CAPACITY_FIRST), dtype=np.uint64)
-        self._new = np.empty_like(self._old)
+        self._old = _fresh_column(min(self._entries_max, _CAPACITY_FIRST))
+        self._new = _fresh_column(len(self._old))
         # Whether every entry so far lies where the kernel's allocator puts it. All that were ever
         # seen do; it makes most checks of new_chunk needless, but nothing rests on it.
         self._regular = True
@@ -160,11 +160,12 @@ class _Walk:
         return ExceptionTable(self._chunk_size, self._old, self._new)
 
     def _reserve(self, entries: int) -> None:
-        if entries > len(self._old):
-            capacity = min(self._entries_max, max(entries, len(self._old) * 9 // 8))
-            # No view of a column outlives the method that made it, so moving them is safe.
-            self._old.resize(capacity, refcheck=False)
-            self._new.resize(capacity, refcheck=False)
+        for column in (self._old, self._new):
+            if entries > len(column):
+                # The C library moves the pages of so large a column instead of copying it. No view
+                # of a column outlives the method that made it.
+                capacity = max(entries, len(column) * 9 // 8)
+                column.resize(min(capacity, self._entries_max), refcheck=False)
 
     def _check_bounds(self, start: int, stop: int) -> None:
         for column, limit, name in (
@@ -207,6 +208,17 @@ class _Walk:
     def _bad_entry(self, index: int, what: str) -> CowFormatError:
         offset = cow_format.entry_offset(index, self._chunk_size)
         return damaged(f"Exception {index} at offset {offset} {what}.")
+
+
+def _fresh_column(capacity: int) -> U64:
+    """Return an array that is not filled, shorter where the system has not even the addresses."""
+    while True:
+        try:
+            return np.empty(capacity, dtype=np.uint64)
+        except MemoryError:
+            if capacity <= _SCAN_ENTRIES:
+                raise
+            capacity //= 2
 
 
 def _repeated(chunks: U64, limit: int) -> int | None:

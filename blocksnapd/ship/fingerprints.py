@@ -81,7 +81,7 @@ class Update:
         self._afresh = not head.base_id
         self._path = os.path.join(directory, head.file if self._afresh else _pending(head))
         durable.remove(self._path)
-        self._file: BinaryIO = open(self._path, "xb")  # noqa: SIM115 - closed by seal or abandon
+        self._file: BinaryIO = open(self._path, "xb")  # noqa: SIM115 - see close
         if self._afresh:
             self._file.truncate(head.block_count * HASH_SIZE)
 
@@ -105,10 +105,9 @@ class Update:
         self._file.close()
         durable.replace(os.path.join(self._directory, "next.json"), msgspec.json.encode(self._head))
 
-    def abandon(self) -> None:
-        """Forget it all; harmless after :meth:`seal` as long as the point was not committed."""
+    def close(self) -> None:
+        """Let the file go, sealed or not; what is not needed is removed by the next open."""
         self._file.close()
-        durable.remove(self._path)
 
 
 class FingerprintStore:

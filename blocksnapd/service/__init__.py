@@ -1,0 +1,1 @@
+"""What the daemon does with the verbs: protect volumes, do runs, answer the operator."""

@@ -1,0 +1,191 @@
+"""Runs: what is being done, what was done last, and waiting for it.
+
+A live run is changed by the thread that does the work and read by the event loop; every field is
+replaced whole, so a reader sees an old value or a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from blocksnapd.control.messages import SCHEMA, format_time, problem
+from blocksnapd.errors import BusyError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from blocksnapd.control.messages import Problem, Run, RunKind, RunResult, Who
+    from blocksnapd.errors import BlocksnapError
+    from blocksnapd.ports import Clock
+
+RUNS_MAX = 200
+FOLLOW_INTERVAL_S = 0.2
+
+
+@dataclass(slots=True, eq=False)
+class LiveRun:
+    """One run. ``cancel`` is called, from the event loop, when somebody asks it to stop."""
+
+    run_id: str
+    kind: RunKind
+    volume: str
+    queued_at: float
+    target: str = ""
+    tags: tuple[str, ...] = ()
+    full: bool = False
+    who: Who | None = None
+    cancel: Callable[[], None] | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    started_monotonic: float = 0.0
+    result: RunResult | None = None
+    phase: str = ""
+    phases: dict[str, float] = field(default_factory=dict)
+    done_bytes: int = 0
+    expected_bytes: int = 0
+    changed_bytes: int = 0
+    shipped_bytes: int = 0
+    stored_bytes: int = 0
+    suspend_s: float = 0.0
+    point: str = ""
+    to: str = ""
+    reason: str = ""
+    warnings: list[str] = field(default_factory=list)
+    error: Problem | None = None
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def message(self) -> Run:
+        """Return the run as the control socket tells it."""
+        running = self.started_at is not None
+        elapsed = time.monotonic() - self.started_monotonic if running else 0.0
+        rate = self.done_bytes / elapsed if elapsed > 0 and self.result is None else 0.0
+        left = max(0, self.expected_bytes - self.done_bytes)
+        ended = self.ended_at
+        message: Run = {
+            "schema": SCHEMA,
+            "id": self.run_id,
+            "kind": self.kind,
+            "volume": self.volume,
+            "target": self.target,
+            "point": self.point,
+            "to": self.to,
+            "tags": list(self.tags),
+            "full": self.full,
+            "state": "done" if self.result else "running" if running else "queued",
+            "result": self.result,
+            "phase": self.phase,
+            "phases": dict(self.phases),
+            "done_bytes": self.done_bytes,
+            "expected_bytes": self.expected_bytes,
+            "rate": rate,
+            "eta": left / rate if rate else None,
+            "queued": format_time(self.queued_at),
+            "started": format_time(self.started_at) if self.started_at is not None else None,
+            "ended": format_time(ended) if ended is not None else None,
+            "changed_bytes": self.changed_bytes,
+            "shipped_bytes": self.shipped_bytes,
+            "stored_bytes": self.stored_bytes,
+            "suspend": self.suspend_s,
+            "reason": self.reason,
+            "warnings": list(self.warnings),
+            "error": self.error,
+        }
+        if ended is not None and self.started_at is not None:
+            message["duration"] = ended - self.started_at
+        if self.who is not None:
+            message["who"] = self.who
+        return message
+
+
+class RunBook:
+    """The runs under way and the last ``RUNS_MAX`` that ended. Event loop only."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._runs: dict[str, LiveRun] = {}
+
+    def queue(self, kind: RunKind, volume: str) -> LiveRun:
+        """Return a new run, not started yet."""
+        run = LiveRun(f"r{secrets.token_hex(4)}", kind, volume, self._clock.now())
+        self._runs[run.run_id] = run
+        self._forget_oldest()
+        return run
+
+    def start(self, run: LiveRun) -> None:
+        """Note that the work begins."""
+        run.started_at = self._clock.now()
+        run.started_monotonic = time.monotonic()
+
+    def finish(self, run: LiveRun, result: RunResult, error: BlocksnapError | None = None) -> None:
+        """Note how the run ended, and wake who waits for it."""
+        run.error = problem(error) if error else None
+        run.ended_at = self._clock.now()
+        run.result = result
+        run.phase = ""
+        run.done.set()
+
+    def active(self, kind: RunKind, volume: str) -> LiveRun | None:
+        """Return the run of this kind and volume that is queued or under way."""
+        return next(
+            (
+                r
+                for r in self._runs.values()
+                if (r.kind, r.volume, r.result) == (kind, volume, None)
+            ),
+            None,
+        )
+
+    def last(self, volume: str) -> LiveRun | None:
+        """Return the volume's cycle that ended last."""
+        ended = (r for r in self._runs.values() if r.volume == volume and r.result is not None)
+        return max(ended, key=lambda r: r.ended_at or 0.0, default=None)
+
+    def newest_first(self, volume: str | None) -> list[LiveRun]:
+        """Return the runs of one volume or of all."""
+        found = [r for r in self._runs.values() if volume in (None, r.volume)]
+        return found[::-1]
+
+    def get(self, run_id: str) -> LiveRun:
+        """Return the run with this id.
+
+        Raises:
+            NotFoundError: no such run is remembered.
+        """
+        try:
+            return self._runs[run_id]
+        except KeyError:
+            raise NotFoundError(
+                f"there is no run {run_id!r} (the last {RUNS_MAX} since the start are remembered)",
+                hint="List them with: blocksnapctl runs",
+            ) from None
+
+    async def wait(self, run_id: str, timeout_s: float) -> LiveRun:
+        """Return the run once it is done, or as it is after ``timeout_s``."""
+        run = self.get(run_id)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(run.done.wait(), timeout_s)
+        return run
+
+    async def follow(self, run_id: str) -> AsyncGenerator[Run, None]:
+        """Yield the run now, at each change, and at last when it is done."""
+        run, told = self.get(run_id), None
+        while True:
+            message = run.message()
+            if message != told:
+                yield message
+            told = message
+            if message["state"] == "done":
+                return
+            await self.wait(run_id, FOLLOW_INTERVAL_S)
+
+    def _forget_oldest(self) -> None:
+        ended = [r.run_id for r in self._runs.values() if r.result is not None]
+        for run_id in ended[: max(0, len(self._runs) - RUNS_MAX)]:
+            del self._runs[run_id]
+        if len(self._runs) > 2 * RUNS_MAX:
+            raise BusyError("too many runs are waiting", hint="Wait for some of them to end.")
