@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocksnapd.errors import CowFormatError, CowInvalidError, CowTransientError
-from blocksnapd.parse import cow_format
+from blocksnapd.parse import cow_format, exception_table
 from blocksnapd.parse.exception_table import ExceptionTable, read_table
 from tests.fakes import cow_images
 from tests.fakes.cow_images import CHUNK_SIZES, CowImage, Snapshot, build, regular_new
@@ -108,6 +108,16 @@ def test_many_batches_and_a_growing_column() -> None:
     """More areas than one batch holds, so that batch borders meet area borders."""
     count = 3 * 65536 + 77
     old = np.random.default_rng(3).permutation(count).astype(np.uint64)
+    table = parse(build(old, chunk_size=C), count * C)
+    assert np.array_equal(table.old, old)
+    assert np.array_equal(table.new, regular_new(count, C))
+
+
+def test_columns_that_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What happens beyond 2**26 entries, at a size that a test can afford."""
+    monkeypatch.setattr(exception_table, "_CAPACITY_FIRST", 100)
+    count = 65536 + 300
+    old = ascending(count)[::-1].copy()
     table = parse(build(old, chunk_size=C), count * C)
     assert np.array_equal(table.old, old)
     assert np.array_equal(table.new, regular_new(count, C))
