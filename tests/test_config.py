@@ -125,8 +125,8 @@ BAD = [
     ("[metrics]\nlisten = ['10085']", "b.toml:13: metrics.listen '10085' is not an address like"),
     ("[metrics]\nlisten = '127.0.0.1:1'", "metrics.listen must be a list"),
     ("[metrics]\nlisten = ['x:70000']", "metrics.listen 'x:70000' is not an address"),
-    ("evry = '1m'", "b.toml:12: volume.\"vg0/home\".evry is not a key of blocksnap; did you mean "
-     "'every'?"),
+    ("evry = '1m'", ("b.toml:12: volume.\"vg0/home\".evry is not a key of blocksnap; did you mean "
+     "'every'?")),
     ("every = '5 apples'", "b.toml:12: volume.\"vg0/home\".every '5 apples' is not a duration"),
     ("every = 300", "every must be a text with a unit, like '5m'"),
     ("every = '0s'", "every must be greater"),

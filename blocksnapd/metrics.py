@@ -1,0 +1,231 @@
+"""Every metric, its labels and what moves it: one table. Edge: reads /proc when scraped.
+
+The promise (``rpo_target_seconds``) stands beside the fact (``last_point_timestamp_seconds``).
+Every series of a configured volume exists from the start with 0, so that ``increase()`` works;
+only instants and sizes not known yet are absent, which means "never". A scrape reads memory
+alone: O(volumes), no command is run and no disk touched.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from prometheus_client import Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+
+from blocksnapd import __version__
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from blocksnapd.config import Config
+
+VOLUME: Final = ("volume",)
+SHIPPED: Final = ("volume", "target")
+RESULTS: Final = ("success", "warning", "failed", "skipped", "cancelled")
+REASONS: Final = ("first", "overflow", "unclean", "replaced", "asked")
+PHASES: Final = ("snapshot", "scan", "transfer", "commit", "remove")
+PHASE_BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 14400)
+FREEZE_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+
+
+class Row(NamedTuple):
+    """One metric."""
+
+    name: str
+    kind: Literal["gauge", "counter", "phases", "freezes"]
+    labels: tuple[str, ...]
+    text: str
+
+
+TABLE: Final = (
+    Row("build_info", "gauge", ("version", "python"), "Always 1; what is running."),
+    Row("rpo_target_seconds", "gauge", SHIPPED, "How old the newest point may be: the promise."),
+    Row("last_point_timestamp_seconds", "gauge", SHIPPED,
+        "Instant of the newest durable point: the fact. Absent: there is none."),
+    Row("schedule_interval_seconds", "gauge", VOLUME, "Configured time between points."),
+    Row("runs_total", "counter", ("volume", "target", "kind", "result"), "Runs that ended."),
+    Row("run_failures_total", "counter", ("volume", "target", "code"), "Failed runs by cause."),
+    Row("consecutive_failures", "gauge", SHIPPED, "Failed runs since the last good one."),
+    Row("run_active", "gauge", SHIPPED, "1 while a run is under way."),
+    Row("run_done_bytes", "gauge", SHIPPED, "Bytes the active run has dealt with."),
+    Row("run_expected_bytes", "gauge", SHIPPED, "Bytes the active run has to deal with."),
+    Row("run_last_progress_timestamp_seconds", "gauge", SHIPPED,
+        "Instant at which the active run last got ahead. Absent: none yet."),
+    Row("phase_duration_seconds", "phases", ("phase",), "Duration of each step of a run."),
+    Row("freeze_duration_seconds", "freezes", VOLUME, "How long writers were held, measured."),
+    Row("changed_bytes_total", "counter", VOLUME, "Bytes of the volume found changed."),
+    Row("transferred_bytes_total", "counter", SHIPPED, "Raw bytes shipped."),
+    Row("stored_bytes_total", "counter", SHIPPED, "Bytes written to the repository."),
+    Row("full_scans_total", "counter", ("volume", "reason"), "Times the whole volume was read."),
+    Row("cow_size_bytes", "gauge", VOLUME, "Size of the snapshot's COW device."),
+    Row("cow_used_bytes", "gauge", VOLUME, "Bytes used in it."),
+    Row("cow_overflows_total", "counter", VOLUME, "Snapshots the kernel gave up."),
+    Row("cow_disk_free_bytes", "gauge", ("space",), "Room on the disk under a COW space."),
+    Row("points", "gauge", SHIPPED, "Points in the repository."),
+    Row("volume_size_bytes", "gauge", VOLUME, "Size of the volume."),
+    Row("target_up", "gauge", ("target",), "1 if the target answered last time."),
+    Row("target_free_bytes", "gauge", ("target",), "Room at the target."),
+    Row("proof_checked_blocks_total", "counter", VOLUME,
+        "Blocks of the previous point compared with the old content the snapshot kept."),
+    Row("proof_mismatched_blocks_total", "counter", VOLUME,
+        "Blocks of the previous point whose old content was not what the repository holds."),
+    Row("verify_last_success_timestamp_seconds", "gauge", SHIPPED,
+        "Instant of the last verify without damage. Absent: none yet."),
+    Row("corrupt_blocks", "gauge", SHIPPED, "Damaged blocks the last verify found."),
+)  # fmt: skip
+
+
+class Metrics:
+    """All series of one daemon, in ``registry``."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        # It doubles every counter with a series that nothing of ours reads.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = registry
+        self._gauges: dict[str, Gauge] = {}
+        self._counters: dict[str, Counter] = {}
+        self._histograms: dict[str, Histogram] = {}
+        for row in TABLE:
+            self._register(row)
+        ProcessCollector(registry=registry)
+        self._gauges["build_info"].labels(__version__, platform.python_version()).set(1)
+        for phase in PHASES:
+            self._histograms["phase_duration_seconds"].labels(phase)
+
+    def configure(self, config: Config) -> None:
+        """Make every series of the configured volumes and targets exist."""
+        for name in config.targets:
+            self._gauges["target_up"].labels(name)
+        for volume in config.volumes.values():
+            where = (volume.name, volume.target)
+            self._gauges["rpo_target_seconds"].labels(*where).set(volume.rpo_s)
+            self._gauges["schedule_interval_seconds"].labels(volume.name).set(volume.every_s)
+            for name in (
+                "consecutive_failures",
+                "run_active",
+                "run_done_bytes",
+                "run_expected_bytes",
+                "points",
+                "corrupt_blocks",
+            ):
+                self._gauges[name].labels(*where)
+            for name in ("transferred_bytes_total", "stored_bytes_total"):
+                self._counters[name].labels(*where)
+            for name in (
+                "changed_bytes_total",
+                "cow_overflows_total",
+                "proof_checked_blocks_total",
+                "proof_mismatched_blocks_total",
+            ):
+                self._counters[name].labels(volume.name)
+            for result in RESULTS:
+                self._counters["runs_total"].labels(*where, "cycle", result)
+            for reason in REASONS:
+                self._counters["full_scans_total"].labels(volume.name, reason)
+            self._histograms["freeze_duration_seconds"].labels(volume.name)
+
+    def run_started(self, volume: str, target: str) -> None:
+        """A run began."""
+        self._gauges["run_active"].labels(volume, target).set(1)
+        self.run_progress(volume, target, done=0, expected=0)
+
+    def run_progress(
+        self, volume: str, target: str, *, done: int, expected: int, now: float | None = None
+    ) -> None:
+        """The active run dealt with ``done`` of ``expected`` bytes."""
+        self._gauges["run_done_bytes"].labels(volume, target).set(done)
+        self._gauges["run_expected_bytes"].labels(volume, target).set(expected)
+        if now is not None:
+            name = "run_last_progress_timestamp_seconds"
+            self._gauges[name].labels(volume, target).set(now)
+
+    def run_finished(
+        self, volume: str, target: str, *, kind: str, result: str, code: str = ""
+    ) -> None:
+        """A run ended; ``code`` is the error's when it failed."""
+        self._gauges["run_active"].labels(volume, target).set(0)
+        self._counters["runs_total"].labels(volume, target, kind, result).inc()
+        if result == "failed":
+            code = code or "E-FAILED"
+            self._counters["run_failures_total"].labels(volume, target, code).inc()
+
+    def failures_in_a_row(self, volume: str, target: str, count: int) -> None:
+        """So many runs failed since the last good one."""
+        self._gauges["consecutive_failures"].labels(volume, target).set(count)
+
+    def phase(self, phase: str, seconds: float) -> None:
+        """A step of a run took ``seconds``."""
+        self._histograms["phase_duration_seconds"].labels(phase).observe(seconds)
+
+    def freeze(self, volume: str, seconds: float) -> None:
+        """Writers were held for ``seconds``."""
+        self._histograms["freeze_duration_seconds"].labels(volume).observe(seconds)
+
+    def full_scan(self, volume: str, reason: str) -> None:
+        """The whole volume is read, for one of ``REASONS``."""
+        self._counters["full_scans_total"].labels(volume, reason).inc()
+
+    def point_committed(
+        self, volume: str, target: str, *, time: float, changed: int, shipped: int, stored: int
+    ) -> None:
+        """A point became durable; its instant is ``time``."""
+        self.last_point(volume, target, time)
+        self._counters["changed_bytes_total"].labels(volume).inc(changed)
+        self._counters["transferred_bytes_total"].labels(volume, target).inc(shipped)
+        self._counters["stored_bytes_total"].labels(volume, target).inc(stored)
+
+    def last_point(self, volume: str, target: str, time: float) -> None:
+        """The newest durable point is of the instant ``time``; also told at start."""
+        self._gauges["last_point_timestamp_seconds"].labels(volume, target).set(time)
+
+    def points(self, volume: str, target: str, count: int) -> None:
+        """The repository holds ``count`` points of the volume."""
+        self._gauges["points"].labels(volume, target).set(count)
+
+    def volume_size(self, volume: str, size: int) -> None:
+        """The volume has ``size`` bytes."""
+        self._gauges["volume_size_bytes"].labels(volume).set(size)
+
+    def cow(self, volume: str, *, size: int, used: int) -> None:
+        """The COW device of the volume's snapshot has ``used`` of ``size`` bytes in use."""
+        self._gauges["cow_size_bytes"].labels(volume).set(size)
+        self._gauges["cow_used_bytes"].labels(volume).set(used)
+
+    def cow_overflow(self, volume: str) -> None:
+        """The kernel gave a snapshot up."""
+        self._counters["cow_overflows_total"].labels(volume).inc()
+
+    def cow_disk_free(self, space: str, free: int) -> None:
+        """The disk under a COW space has ``free`` bytes left."""
+        self._gauges["cow_disk_free_bytes"].labels(space).set(free)
+
+    def target(self, target: str, *, is_up: bool, free: int | None = None) -> None:
+        """The target answered or did not; with the room it has."""
+        self._gauges["target_up"].labels(target).set(is_up)
+        if free is not None:
+            self._gauges["target_free_bytes"].labels(target).set(free)
+
+    def proof(self, volume: str, *, checked: int, mismatched: int) -> None:
+        """The previous point was compared with the old content the snapshot kept."""
+        self._counters["proof_checked_blocks_total"].labels(volume).inc(checked)
+        self._counters["proof_mismatched_blocks_total"].labels(volume).inc(mismatched)
+
+    def verified(self, volume: str, target: str, *, corrupt: int, now: float) -> None:
+        """A verify ended and found ``corrupt`` damaged blocks."""
+        self._gauges["corrupt_blocks"].labels(volume, target).set(corrupt)
+        if corrupt == 0:
+            name = "verify_last_success_timestamp_seconds"
+            self._gauges[name].labels(volume, target).set(now)
+
+    def _register(self, row: Row) -> None:
+        name = f"blocksnap_{row.name}"
+        if row.kind == "gauge":
+            self._gauges[row.name] = Gauge(name, row.text, row.labels, registry=self.registry)
+        elif row.kind == "counter":
+            self._counters[row.name] = Counter(name, row.text, row.labels, registry=self.registry)
+        else:
+            buckets = PHASE_BUCKETS if row.kind == "phases" else FREEZE_BUCKETS
+            self._histograms[row.name] = Histogram(
+                name, row.text, row.labels, registry=self.registry, buckets=buckets
+            )
