@@ -1,0 +1,115 @@
+"""What is known of a volume's points without reading the repository's sealed parts. Edge.
+
+The repository tells a source only the clear outline of a point. What this host itself committed it
+remembers in ``points.jsonl``, one line of JSON per point; a lost or torn line costs the details of
+that point in listings and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, cast
+
+import aiofiles
+
+from blocksnapd.control.messages import SCHEMA, Point, format_time
+from blocksnapd.runtime import durable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from blocksnapd.model import PointHead, RestorePoint
+
+
+class Catalogue:
+    """The points of one volume, oldest first."""
+
+    def __init__(self, directory: str, volume: str, target: str) -> None:
+        self._path = os.path.join(directory, "points.jsonl")
+        self._volume = volume
+        self._target = target
+        self._points: dict[str, Point] = {}
+
+    async def load(self, outlines: Iterable[PointHead]) -> None:
+        """Learn the points that the repository has, with the details this host remembers."""
+        known = {p["id"]: p for p in await self._read()}
+        self._points = {
+            o.point_id: known.get(o.point_id) or self._outline(o)
+            for o in sorted(outlines, key=lambda o: o.seq)
+        }
+
+    def add(self, point: RestorePoint) -> None:
+        """Remember a point this host committed. Blocking."""
+        message = point_message(point, self._target)
+        self._points[message["id"]] = message
+        durable.append(self._path, json.dumps(message).encode() + b"\n")
+
+    def points(self) -> list[Point]:
+        """Return every point, oldest first."""
+        return list(self._points.values())
+
+    def newest(self) -> Point | None:
+        """Return the newest point."""
+        return next(reversed(self._points.values()), None)
+
+    async def _read(self) -> list[Point]:
+        points: list[Point] = []
+        try:
+            async with aiofiles.open(self._path, encoding="utf-8", errors="replace") as file:
+                async for line in file:
+                    points += _parse(line)
+        except FileNotFoundError:
+            pass
+        return points
+
+    def _outline(self, head: PointHead) -> Point:
+        return {
+            "schema": SCHEMA,
+            "id": head.point_id,
+            "volume": self._volume,
+            "target": self._target,
+            "seq": head.seq,
+            "time": format_time(head.time.timestamp()),
+            "size": head.size,
+            "block_size": head.block_size,
+        }
+
+
+def point_message(point: RestorePoint, target: str) -> Point:
+    """Return a point as the control socket tells it."""
+    f = point.facts
+    return {
+        "schema": SCHEMA,
+        "id": f.point_id,
+        "volume": f.volume_name,
+        "target": target,
+        "seq": point.seq,
+        "time": format_time(f.time.timestamp()),
+        "size": f.size,
+        "block_size": f.block_size,
+        "chunk_size": f.chunk_size,
+        "kind": f.kind,
+        "method": f.method,
+        "reason": f.reason,
+        "driver": f.driver,
+        "consistency": f.consistency,
+        "changed_bytes": f.changed_bytes,
+        "shipped_bytes": point.shipped_bytes,
+        "stored_bytes": point.stored_bytes,
+        "tags": list(f.tags),
+        "proof": {
+            "checked_blocks": f.proof.checked_blocks,
+            "mismatched_blocks": f.proof.mismatched_blocks,
+            "ranges": [list(r) for r in f.proof.ranges],
+        },
+    }
+
+
+def _parse(line: str) -> list[Point]:
+    # A line that a crash tore is left out.
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return []
+    return [cast("Point", found)] if isinstance(found, dict) and "id" in found else []

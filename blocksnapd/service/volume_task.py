@@ -1,0 +1,309 @@
+"""Keeps one volume protected: waits until a cycle is due, runs it, tells how it went."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from blocksnapd.control.messages import parse_time, problem
+from blocksnapd.cycle.calendar import Rhythm, due_in_s
+from blocksnapd.cycle.rotation import Asked
+from blocksnapd.errors import BlocksnapError, BusyError, CancelledRunError
+from blocksnapd.pipeline import Cycle
+from blocksnapd.service.reporting import CycleReporter
+
+if TYPE_CHECKING:
+    from blocksnapd.config import Volume as Settings
+    from blocksnapd.control.messages import CowUse, Problem, Who
+    from blocksnapd.metrics import Metrics
+    from blocksnapd.model import RestorePoint
+    from blocksnapd.pipeline import Volume
+    from blocksnapd.ports import Clock
+    from blocksnapd.service.catalogue import Catalogue
+    from blocksnapd.service.reporting import Say
+    from blocksnapd.service.runs import LiveRun, RunBook
+
+log = logging.getLogger(__name__)
+
+# How often the COW device's fill is looked at, by ioctl, and how full makes a cycle due at once.
+WATCH_INTERVAL_S = 2.0
+COW_FILL_EARLY = 0.7
+
+
+class Watch(Protocol):
+    """Looks at a volume's COW space without forking; blocking, but only for a moment."""
+
+    def cow_use(self, point_id: str) -> tuple[int, int] | None:
+        """Return (bytes used, size) of the snapshot's COW device; None: it has none."""
+
+    def disk_room(self) -> tuple[int, int] | None:
+        """Return (bytes free, reserve) of the disk under the COW space; None: there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A volume whose parts could all be opened."""
+
+    volume: Volume
+    catalogue: Catalogue
+    watch: Watch | None
+
+
+class Opener(Protocol):
+    """Opens the parts of one volume."""
+
+    async def __call__(self) -> Opened:
+        """Open them.
+
+        Raises:
+            BlocksnapError: one of them is missing; it is tried again later.
+        """
+
+
+class VolumeTask:
+    """The life of one volume in the daemon. Event loop only."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        opener: Opener,
+        *,
+        book: RunBook,
+        metrics: Metrics,
+        say: Say,
+        clock: Clock,
+        slots: asyncio.Semaphore,
+    ) -> None:
+        self.settings = settings
+        self.opened: Opened | None = None
+        self.failures = 0
+        self.cause: Problem | None = None
+        self.cow: CowUse | None = None
+        self.last_turn = clock.monotonic()
+        self._opener = opener
+        self._book = book
+        self._metrics = metrics
+        self._say = say
+        self._clock = clock
+        self._slots = slots
+        self._rhythm = Rhythm(
+            settings.every_s,
+            settings.retry.first_s,
+            settings.retry.factor,
+            settings.retry.max_s,
+        )
+        self._started: float | None = None
+        self._asked: LiveRun | None = None
+        self._wake = asyncio.Event()
+        self._cycle: Cycle | None = None
+        self._is_stopping = False
+
+    def ask(self, *, tags: tuple[str, ...], full: bool, who: Who) -> tuple[LiveRun, bool]:
+        """Ask for a cycle now; return its run, and whether one under way was joined.
+
+        Raises:
+            BusyError: the daemon is stopping.
+        """
+        if self._is_stopping:
+            raise BusyError("the daemon is stopping", hint="Ask again once it is back.")
+        active = self._book.active("cycle", self.settings.name)
+        if active is not None:
+            return active, True
+        run = self._queue(tags)
+        run.full, run.who = full, who
+        self._asked = run
+        self._wake.set()
+        return run, False
+
+    def next_due_in_s(self) -> float:
+        """Return the seconds until the next cycle may start."""
+        since = None if self._started is None else self._clock.monotonic() - self._started
+        return due_in_s(self._rhythm, since_start_s=since, failures=self.failures)
+
+    def stop(self) -> None:
+        """End after the step under way; what is not shipped yet is kept for the next start."""
+        self._is_stopping = True
+        self._wake.set()
+        if self._cycle is not None:
+            self._cycle.cancel(keep_pending=True)
+
+    async def run(self) -> None:
+        """Run cycles until :meth:`stop`."""
+        await self._turn(is_start=True)
+        while not self._is_stopping:
+            await self._wait_until_due()
+            if not self._is_stopping:
+                await self._turn(is_start=False)
+
+    async def _wait_until_due(self) -> None:
+        while not self._is_stopping and self._asked is None:
+            self.last_turn = self._clock.monotonic()
+            if self.next_due_in_s() <= 0 or await self._fills_early():
+                return
+            await self._nap(min(self.next_due_in_s(), WATCH_INTERVAL_S))
+
+    async def _nap(self, seconds: float) -> None:
+        self._wake.clear()
+        if self._asked is not None or self._is_stopping:
+            return
+        nap = asyncio.ensure_future(self._clock.sleep(seconds))
+        wake = asyncio.ensure_future(self._wake.wait())
+        await asyncio.wait({nap, wake}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (nap, wake):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _fills_early(self) -> bool:
+        """Look at the COW device; say whether it fills too fast to wait for the interval."""
+        opened = self.opened
+        newest = opened.catalogue.newest() if opened else None
+        if opened is None or opened.watch is None or newest is None:
+            return False
+        try:
+            use = await asyncio.to_thread(opened.watch.cow_use, newest["id"])
+            room = await asyncio.to_thread(opened.watch.disk_room)
+        except BlocksnapError as error:
+            log.warning("%s: COW use is not known: %s", self.settings.name, error.message)
+            return False
+        return self._note_cow(use, room) and not self.failures
+
+    def _note_cow(self, use: tuple[int, int] | None, room: tuple[int, int] | None) -> bool:
+        fills = False
+        if use is not None:
+            used, size = use
+            self.cow = {"size": size, "used": used}
+            self._metrics.cow(self.settings.name, size=size, used=used)
+            fills = used > COW_FILL_EARLY * size
+        if room is not None and self.settings.cow is not None:
+            free, reserve = room
+            self._metrics.cow_disk_free(self.settings.cow.space, free)
+            fills = fills or free < reserve
+        return fills
+
+    def _queue(self, tags: tuple[str, ...] = ()) -> LiveRun:
+        run = self._book.queue("cycle", self.settings.name)
+        run.target, run.tags = self.settings.target, tags
+        return run
+
+    async def _turn(self, *, is_start: bool) -> None:
+        run, self._asked = self._asked or self._queue(), None
+        async with self._slots:
+            self._book.start(run)
+            self._metrics.run_started(self.settings.name, self.settings.target)
+            error: BlocksnapError | None = None
+            point: RestorePoint | None = None
+            try:
+                point = await self._attempt(run, is_start=is_start)
+            except BlocksnapError as caught:
+                error = caught
+            except Exception as caught:  # a mistake of ours must not end the protection
+                log.exception("%s: the cycle failed in a way nobody thought of", run.volume)
+                error = BlocksnapError(
+                    f"{run.volume}: {type(caught).__name__}: {caught}",
+                    effect="The point was not committed; earlier points are untouched.",
+                    hint="This is a mistake in blocksnap: please report it with the log.",
+                )
+            self._finish(run, point, error)
+
+    async def _attempt(self, run: LiveRun, *, is_start: bool) -> RestorePoint | None:
+        if self.opened is None:
+            self.opened = await self._opener()
+            self._note_opened(self.opened)
+        due = run.who is not None or not is_start or self._is_due_at_start(self.opened)
+        if due:
+            self._started = self._clock.monotonic()
+        reporter = CycleReporter(run, self._metrics, self._say, self._clock)
+        cycle = self._cycle = Cycle(self.opened.volume, reporter)
+        run.cancel = lambda: cycle.cancel(keep_pending=False)
+        if self._is_stopping:
+            cycle.cancel(keep_pending=True)
+        try:
+            return await cycle.run(Asked(due=due, compare="asked" if run.full else ""), run.tags)
+        finally:
+            self._cycle = None
+            if self._started is None:
+                self._started = self._clock.monotonic()
+
+    def _is_due_at_start(self, opened: Opened) -> bool:
+        """After a restart the rhythm goes on from the newest point."""
+        newest = opened.catalogue.newest()
+        if newest is None:
+            return True
+        age = self._clock.now() - parse_time(newest["time"]).timestamp()
+        if 0 <= age < self._rhythm.every_s:
+            self._started = self._clock.monotonic() - age
+            return False
+        return True
+
+    def _note_opened(self, opened: Opened) -> None:
+        points = opened.catalogue.points()
+        self._metrics.points(self.settings.name, self.settings.target, len(points))
+
+    def _finish(
+        self, run: LiveRun, point: RestorePoint | None, error: BlocksnapError | None
+    ) -> None:
+        name, target = self.settings.name, self.settings.target
+        if isinstance(error, CancelledRunError):
+            result = "cancelled"
+        elif error is not None:
+            result = "failed"
+            self._note_failure(run, error)
+        else:
+            result = "warning" if run.warnings else "success" if point else "skipped"
+            self.failures, self.cause = 0, None
+        if point is not None:
+            self._note_point(run, point)
+        self._metrics.failures_in_a_row(name, target, self.failures)
+        self._metrics.run_finished(
+            name, target, kind="cycle", result=result, code=error.code if error else ""
+        )
+        self._book.finish(run, result, error)  # type: ignore[arg-type]
+
+    def _note_failure(self, run: LiveRun, error: BlocksnapError) -> None:
+        self.failures += 1
+        self.cause = problem(error)
+        self._started = self._clock.monotonic()
+        self._say(
+            "run-failed",
+            error.sentences(),
+            severity="error",
+            volume=run.volume,
+            data={"run": run.run_id, "code": error.code},
+        )
+
+    def _note_point(self, run: LiveRun, point: RestorePoint) -> None:
+        assert self.opened is not None
+        f, name, target = point.facts, self.settings.name, self.settings.target
+        run.point, run.reason = f.point_id, f.reason
+        run.changed_bytes, run.shipped_bytes = f.changed_bytes, point.shipped_bytes
+        run.stored_bytes = point.stored_bytes
+        try:
+            self.opened.catalogue.add(point)
+        except OSError as failure:
+            log.warning("%s: listings will lack details of %s: %s", name, f.point_id, failure)
+        self._metrics.point_committed(
+            name,
+            target,
+            time=f.time.timestamp(),
+            changed=f.changed_bytes,
+            shipped=point.shipped_bytes,
+            stored=point.stored_bytes,
+        )
+        self._metrics.proof(
+            name, checked=f.proof.checked_blocks, mismatched=f.proof.mismatched_blocks
+        )
+        self._metrics.points(name, target, len(self.opened.catalogue.points()))
+        self._metrics.volume_size(name, f.size)
+        if f.method != "tracked":
+            self._metrics.full_scan(name, f.reason)
+        self._say(
+            "point",
+            f"{name}: point {f.point_id} committed, {f.method}",
+            severity="info",
+            volume=name,
+            data={"point": f.point_id, "changed_bytes": f.changed_bytes, "run": run.run_id},
+        )
