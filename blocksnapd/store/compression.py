@@ -1,0 +1,47 @@
+"""Zstandard with exact sizes: what comes from outside chooses no amount of memory. Pure."""
+
+from __future__ import annotations
+
+import threading
+
+import zstandard
+
+from blocksnapd.errors import RepositoryFormatError
+
+LEVEL_DEFAULT = 1
+_COLUMN_LEVEL = 3
+
+
+class _Contexts(threading.local):
+    # A zstd context serves one thread at a time and is costly to make.
+    def __init__(self) -> None:
+        self.compressors: dict[int, zstandard.ZstdCompressor] = {}
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_contexts = _Contexts()
+
+
+def compress(data: bytes | memoryview, level: int = _COLUMN_LEVEL) -> bytes:
+    """Return one zstd frame that states its content size."""
+    made = _contexts.compressors.get(level)
+    if made is None:
+        made = _contexts.compressors[level] = zstandard.ZstdCompressor(level=level)
+    return made.compress(data)
+
+
+def decompress_exact(data: bytes | memoryview, size: int) -> bytes:
+    """Return the ``size`` bytes that ``data``, one whole zstd frame, holds.
+
+    Raises:
+        RepositoryFormatError: it is no such frame, or of another size; at most ``size`` bytes
+            were allocated.
+    """
+    try:
+        # The library allocates what the frame header claims, whatever limit it is given.
+        claimed = zstandard.get_frame_parameters(data).content_size
+        if claimed != size:
+            raise RepositoryFormatError(f"compressed data claims {claimed} bytes, not {size}")
+        return _contexts.decompressor.decompress(data, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise RepositoryFormatError(f"compressed data is damaged: {error}") from error

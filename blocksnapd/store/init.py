@@ -1,0 +1,130 @@
+"""Making a new repository and its keys. Edge."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from blocksnapd.errors import RefusedError, StoreError, UsageError
+from blocksnapd.runtime import durable
+from blocksnapd.store.files import LocalStore, local_path
+from blocksnapd.store.keys import new_keys, pack_restore, pack_source, save
+from blocksnapd.store.names import REPOSITORY_NAME
+from blocksnapd.store.repo_file import pack_repository
+from blocksnapd.store.seal import digest
+
+if TYPE_CHECKING:
+    from blocksnapd.store.keys import KdfCost
+
+_HARMLESS = {"lost+found"}
+
+
+@dataclass(frozen=True, slots=True)
+class InitReport:
+    """What was made, and in plain words what to do with it."""
+
+    url: str
+    repository_id: str
+    source_key: str
+    restore_key: str
+    is_sealed: bool
+
+    def advice(self) -> str:
+        """Return what to store where, as lines for a terminal."""
+        seal = (
+            "It is sealed by your passphrase: without both, nothing can be restored."
+            if self.is_sealed
+            else "It has no passphrase: whoever has this file reads every point."
+        )
+        return (
+            f"Repository {self.repository_id} was made in {self.url}\n"
+            "\n"
+            f"  {self.source_key}\n"
+            "    stays on the host that is protected. It writes restore points and reads none.\n"
+            f"  {self.restore_key}\n"
+            "    reads all restore points. Copy it to two places that are neither this host nor\n"
+            "    the repository (a password manager, a stick in a safe), then remove it from this\n"
+            "    host unless this host shall restore by itself.\n"
+            f"    {seal}\n"
+            "\n"
+            "Lost keys cannot be made again, by nobody. Restore something today to see that you "
+            "can.\n"
+        )
+
+
+def init_repository(
+    url: str,
+    keys_dir: str,
+    passphrase: str | None = None,
+    *,
+    kdf_cost: KdfCost | None = None,
+) -> InitReport:
+    """Make a repository in ``url``, and ``source.key`` and ``restore.key`` in ``keys_dir``.
+
+    The keys come first, ``repo.json`` last: a repository without keys can never be.
+
+    Raises:
+        UsageError: ``url`` is of an unknown kind, or a key file exists.
+        RefusedError: there is a repository, or something else, in the directory.
+        StoreError: the place or the directory of the keys cannot be written.
+    """
+    root = local_path(url)
+    if os.path.commonpath([root, os.path.abspath(keys_dir)]) == root:
+        raise UsageError(
+            f"{keys_dir} is inside the repository",
+            effect="Nothing was made.",
+            hint="Keep the keys elsewhere: beside the data they protect nothing.",
+        )
+    _check_empty(root)
+    store = _make_store(root)
+    repository_id = secrets.token_hex(16)
+    data = pack_repository(repository_id, datetime.now(UTC))
+    keys = new_keys(repository_id, digest(data))
+    report = InitReport(
+        url=root,
+        repository_id=repository_id,
+        source_key=os.path.join(os.path.abspath(keys_dir), "source.key"),
+        restore_key=os.path.join(os.path.abspath(keys_dir), "restore.key"),
+        is_sealed=passphrase is not None,
+    )
+    save(report.restore_key, pack_restore(keys, passphrase, kdf_cost))
+    save(report.source_key, pack_source(keys.source))
+    store.put(REPOSITORY_NAME, [data])
+    return report
+
+
+def _check_empty(root: str) -> None:
+    try:
+        found = set(os.listdir(root)) - _HARMLESS
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StoreError(f"{root} cannot be used: {error.strerror}", effect="Nothing was made.",
+                         hint="Give a directory that can be written.") from error  # fmt: skip
+    if REPOSITORY_NAME in found:
+        raise RefusedError(
+            f"there is a repository in {root} already",
+            effect="It was not touched.",
+            hint="Use it with its keys, or choose another directory.",
+        )
+    if found:
+        raise RefusedError(
+            f"{root} is not empty: it holds {min(found)!r}",
+            effect="Nothing was made.",
+            hint="Choose an empty or a new directory.",
+        )
+
+
+def _make_store(root: str) -> LocalStore:
+    try:
+        durable.make_dirs(root)
+    except OSError as error:
+        raise StoreError(
+            f"the directory {root} could not be made: {error.strerror}",
+            effect="Nothing was made.",
+            hint="Make it yourself, or choose another place.",
+        ) from error
+    return LocalStore(root)

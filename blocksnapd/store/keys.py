@@ -1,0 +1,307 @@
+"""Key files: what a host needs to write, what restoring needs. Edge (``load``, ``save``).
+
+    source.key    public keys and the hash key: writes points, reads none
+    restore.key   the private keys too; with a passphrase they are sealed by Argon2id
+
+See FORMAT.md § 3 and § 10.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+
+from blocksnapd.errors import (
+    ChecksumError,
+    KeyMissingError,
+    RepositoryFormatError,
+    StoreError,
+    UsageError,
+)
+from blocksnapd.runtime import durable
+from blocksnapd.store.repo_file import SIZE_MAX, read_json_map
+from blocksnapd.store.seal import (
+    KEY_SIZE,
+    close_box,
+    new_key,
+    new_private_key,
+    open_box,
+    public_key,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FORMAT = 1
+MEMORY_KIB_MAX = 1 << 20
+ITERATIONS_MAX = 64
+LANES_MAX = 16
+_PURPOSES = {
+    "source": (
+        "Key of a host that writes to a blocksnap repository. It can add restore points and cannot "
+        "read any, not even its own. Keep it on the host, readable by root only."
+    ),
+    "restore": (
+        "Key that reads every restore point of a blocksnap repository. Without it nothing can ever "
+        "be restored. Keep copies away from the hosts it protects and away from the repository."
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KdfCost:
+    """What Argon2id costs for each try of a passphrase."""
+
+    memory_kib: int = 262_144
+    iterations: int = 3
+    lanes: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SourceKey:
+    """What writing needs."""
+
+    repository_id: str
+    repository_digest: str
+    hash_key: bytes
+    metadata_public: bytes
+    data_public: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreKey:
+    """What reading needs: the source's part and both private keys."""
+
+    source: SourceKey
+    metadata_private: bytes
+    data_private: bytes
+
+
+def new_keys(repository_id: str, repository_digest: str) -> RestoreKey:
+    """Return all keys of a new repository."""
+    metadata, data = new_private_key(), new_private_key()
+    source = SourceKey(
+        repository_id, repository_digest, new_key(), public_key(metadata), public_key(data)
+    )
+    return RestoreKey(source, metadata, data)
+
+
+def pack_source(key: SourceKey) -> bytes:
+    """Return the bytes of ``source.key``."""
+    return _json(_clear("source", key) | {"hash_key": key.hash_key.hex()})
+
+
+def pack_restore(
+    key: RestoreKey, passphrase: str | None = None, cost: KdfCost | None = None
+) -> bytes:
+    """Return the bytes of ``restore.key``, sealed if there is a passphrase; may take seconds."""
+    value, source = _clear("restore", key.source), key.source
+    if passphrase is None:
+        return _json(
+            value
+            | {
+                "hash_key": source.hash_key.hex(),
+                "metadata_private": key.metadata_private.hex(),
+                "data_private": key.data_private.hex(),
+            }
+        )
+    cost, salt = cost or KdfCost(), secrets.token_bytes(16)
+    wrapping = _derive(passphrase, salt, cost)
+    secret = source.hash_key + key.metadata_private + key.data_private
+    box = close_box(wrapping, 0, secret, _sealed_aad(source.repository_id))
+    sealed = {
+        "kdf": "argon2id",
+        "salt": salt.hex(),
+        "iterations": cost.iterations,
+        "lanes": cost.lanes,
+        "memory_kib": cost.memory_kib,
+        "box": box.hex(),
+    }
+    return _json(value | {"sealed": sealed})
+
+
+def is_sealed(data: bytes) -> bool:
+    """Return whether reading this key file takes a passphrase."""
+    return "sealed" in read_json_map(data, "the key file")
+
+
+def unpack_source(data: bytes) -> SourceKey:
+    """Return what a ``source.key`` holds; a ``restore.key`` without passphrase serves too.
+
+    Raises:
+        RepositoryFormatError: it is neither. KeyMissingError: it is sealed by a passphrase.
+    """
+    value = read_json_map(data, "the key file")
+    kind = _kind(value)
+    if kind == "restore" and "sealed" in value:
+        raise KeyMissingError("a sealed restore.key cannot write", hint="Name the source.key.")
+    return _source(value, _bytes(value, "hash_key"))
+
+
+def unpack_restore(data: bytes, passphrase: str | None = None) -> RestoreKey:
+    """Return what a ``restore.key`` holds; may take seconds.
+
+    Raises:
+        RepositoryFormatError: it is no such file.
+        KeyMissingError: it is a source.key, or the passphrase is missing or wrong.
+    """
+    value = read_json_map(data, "the key file")
+    if _kind(value) != "restore":
+        raise KeyMissingError(
+            "this is a source.key: it can write points and cannot read them",
+            hint="Name the restore.key that init made, from where it is kept.",
+        )
+    if "sealed" not in value:
+        source = _source(value, _bytes(value, "hash_key"))
+        return RestoreKey(source, _bytes(value, "metadata_private"), _bytes(value, "data_private"))
+    secret = _open_sealed(value, passphrase)
+    parts = [secret[at : at + KEY_SIZE] for at in range(0, 3 * KEY_SIZE, KEY_SIZE)]
+    return RestoreKey(_source(value, parts[0]), parts[1], parts[2])
+
+
+def load_source(path: str) -> SourceKey:
+    """Read a ``source.key``; raises as ``unpack_source``, and KeyMissingError without the file."""
+    return unpack_source(_read(path))
+
+
+def load_restore(path: str, passphrase: Callable[[], str] | str | None = None) -> RestoreKey:
+    """Read a ``restore.key``; a callable ``passphrase`` is asked only if the file needs one."""
+    data = _read(path)
+    if callable(passphrase):
+        passphrase = passphrase() if is_sealed(data) else None
+    return unpack_restore(data, passphrase)
+
+
+def save(path: str, data: bytes) -> None:
+    """Create a key file, durable, readable by its owner only.
+
+    Raises:
+        UsageError: there is a file of that name; it was not touched.
+        StoreError: it could not be written.
+    """
+    try:
+        durable.make_dirs(os.path.dirname(os.path.abspath(path)))
+        durable.create_only(path, [data], mode=0o600)
+    except FileExistsError:
+        raise UsageError(
+            f"{path} exists and was not touched",
+            effect="No repository was made.",
+            hint="If no repository needs it any more, move it away; it cannot be made again.",
+        ) from None
+    except OSError as error:
+        raise StoreError(
+            f"the key file {path} could not be written: {error.strerror}",
+            effect="No repository was made.",
+            hint="Make the directory writable, or choose another with --keys.",
+        ) from error
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(SIZE_MAX + 1)
+    except OSError as error:
+        raise KeyMissingError(
+            f"the key file {path} cannot be read: {error.strerror}",
+            effect="Nothing was read or written.",
+            hint="Bring the key file that init made, or correct its path.",
+        ) from error
+
+
+def _open_sealed(value: dict[str, Any], passphrase: str | None) -> bytes:
+    sealed = value["sealed"]
+    if not isinstance(sealed, dict) or sealed.get("kdf") != "argon2id":
+        raise RepositoryFormatError("restore.key is sealed in a way this program does not know")
+    if passphrase is None:
+        raise KeyMissingError("restore.key is sealed by a passphrase", hint="Give the passphrase.")
+    cost = KdfCost(
+        _number(sealed, "memory_kib", MEMORY_KIB_MAX),
+        _number(sealed, "iterations", ITERATIONS_MAX),
+        _number(sealed, "lanes", LANES_MAX),
+    )
+    wrapping = _derive(passphrase, _bytes(sealed, "salt", 16), cost)
+    box = _bytes(sealed, "box", 3 * KEY_SIZE + 16)
+    try:
+        aad = _sealed_aad(str(value.get("repository_id")))
+        return open_box(wrapping, 0, box, aad, what="restore.key")
+    except ChecksumError:
+        raise KeyMissingError(
+            "the passphrase does not open restore.key",
+            hint="Try again; if it is surely right, the file is damaged: use another copy.",
+        ) from None
+
+
+def _derive(passphrase: str, salt: bytes, cost: KdfCost) -> bytes:
+    try:
+        kdf = Argon2id(
+            salt=salt,
+            length=KEY_SIZE,
+            iterations=cost.iterations,
+            lanes=cost.lanes,
+            memory_cost=cost.memory_kib,
+        )
+        return kdf.derive(passphrase.encode())
+    except ValueError as error:
+        raise RepositoryFormatError(f"restore.key has a cost that cannot be: {error}") from error
+
+
+def _sealed_aad(repository_id: str) -> bytes:
+    return b"blocksnap 1 restore.key " + repository_id.encode()
+
+
+def _clear(kind: Literal["source", "restore"], key: SourceKey) -> dict[str, Any]:
+    return {
+        "purpose": _PURPOSES[kind],
+        "format": FORMAT,
+        "kind": kind,
+        "repository_id": key.repository_id,
+        "repository_digest": key.repository_digest,
+        "metadata_public": key.metadata_public.hex(),
+        "data_public": key.data_public.hex(),
+    }
+
+
+def _source(value: dict[str, Any], hash_key: bytes) -> SourceKey:
+    return SourceKey(
+        repository_id=_bytes(value, "repository_id", 16).hex(),
+        repository_digest=_bytes(value, "repository_digest").hex(),
+        hash_key=hash_key,
+        metadata_public=_bytes(value, "metadata_public"),
+        data_public=_bytes(value, "data_public"),
+    )
+
+
+def _kind(value: dict[str, Any]) -> str:
+    if value.get("format") != FORMAT or value.get("kind") not in _PURPOSES:
+        raise RepositoryFormatError(
+            "the key file is not a blocksnap key of format 1",
+            hint="Name the source.key or restore.key that init made.",
+        )
+    return str(value["kind"])
+
+
+def _bytes(value: dict[str, Any], field: str, size: int = KEY_SIZE) -> bytes:
+    text = value.get(field)
+    try:
+        data = bytes.fromhex(text) if isinstance(text, str) else b""
+    except ValueError:
+        data = b""
+    if len(data) != size:
+        raise RepositoryFormatError(f"the key file's {field} is not {2 * size} hex digits")
+    return data
+
+
+def _number(value: dict[str, Any], field: str, most: int) -> int:
+    number = value.get(field)
+    if not isinstance(number, int) or not 1 <= number <= most:
+        raise RepositoryFormatError(f"the key file's {field} is not a number from 1 to {most}")
+    return number
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, indent=2).encode() + b"\n"

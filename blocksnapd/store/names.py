@@ -1,0 +1,101 @@
+"""Names of objects: made, parsed, checked. Pure.
+
+See FORMAT.md § 2. Every name that goes to a store or comes from one passes ``check_name``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from blocksnapd.errors import RepositoryFormatError, UsageError
+
+NAME_SIZE_MAX = 512
+REPOSITORY_NAME = "repo.json"
+
+_PART = r"[A-Za-z0-9][A-Za-z0-9._+@=-]{0,127}"
+_NAME = re.compile(rf"{_PART}(?:/{_PART})*")
+_VOLUME = re.compile(_PART)
+_POINT_ID = re.compile(r"p[0-9a-f]{16}")
+_POINT = re.compile(rf"v/({_PART})/p/([0-9a-f]{{16}})-(p[0-9a-f]{{16}})\.pt")
+
+
+class PointName(NamedTuple):
+    """What the name of a point says."""
+
+    volume_id: str
+    seq: int
+    point_id: str
+
+
+def check_name(name: str) -> str:
+    """Return ``name`` if it may be an object's.
+
+    Raises:
+        RepositoryFormatError: it is too long, or a part is empty or starts with a dot.
+    """
+    if len(name) > NAME_SIZE_MAX or _NAME.fullmatch(name) is None:
+        raise RepositoryFormatError(f"{name[:80]!r} cannot be the name of an object")
+    return name
+
+
+def check_volume_id(volume_id: str) -> str:
+    """Return ``volume_id`` if it may stand in names.
+
+    Raises:
+        UsageError: it may not.
+    """
+    if _VOLUME.fullmatch(volume_id) is None:
+        raise UsageError(
+            f"{volume_id[:140]!r} cannot name a volume in a repository",
+            hint="Use letters, digits and . _ + @ = - only, 1 to 128 of them.",
+        )
+    return volume_id
+
+
+def check_point_id(point_id: str) -> str:
+    """Return ``point_id`` if it is ``p`` and 16 hex digits.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if _POINT_ID.fullmatch(point_id) is None:
+        raise UsageError(f"{point_id[:40]!r} is not a point id: write p and 16 hex digits")
+    return point_id
+
+
+def volume_prefix(volume_id: str) -> str:
+    """Return what all names of a volume start with."""
+    return f"v/{check_volume_id(volume_id)}/"
+
+
+def points_prefix(volume_id: str) -> str:
+    """Return what the names of a volume's points start with."""
+    return f"{volume_prefix(volume_id)}p/"
+
+
+def point_name(volume_id: str, seq: int, point_id: str) -> str:
+    """Return the name of a point; names of one volume sort by ``seq``."""
+    return f"{points_prefix(volume_id)}{seq:016x}-{check_point_id(point_id)}.pt"
+
+
+def parse_point_name(name: str) -> PointName:
+    """Return what a point's name says.
+
+    Raises:
+        RepositoryFormatError: ``name`` is not a point's.
+    """
+    match = _POINT.fullmatch(name)
+    if match is None:
+        raise RepositoryFormatError(f"{name[:140]!r} is not the name of a point")
+    return PointName(match[1], int(match[2], 16), match[3])
+
+
+def is_point_name(name: str) -> bool:
+    """Return whether ``name`` is a point's."""
+    return _POINT.fullmatch(name) is not None
+
+
+def pack_name(volume_id: str, day: str, point_id: str, number: int, nonce: str) -> str:
+    """Return the name of the pack ``number`` of a session; ``nonce`` makes each attempt its own."""
+    return f"{volume_prefix(volume_id)}d/{day}/{point_id}-{number:04x}-{nonce}.pk"

@@ -1,0 +1,212 @@
+"""A pack's tail: the table of what is in it, and the footer. Pure.
+
+See FORMAT.md § 6.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from blocksnapd.errors import RepositoryFormatError
+from blocksnapd.model import HASH_SIZE, U8, U64
+from blocksnapd.store.columns import pack_column, unpack_column
+from blocksnapd.store.frames import frame_blocks, sealed_size_max
+from blocksnapd.store.runs import Runs, runs_of
+from blocksnapd.store.seal import (
+    SEAL_SIZE,
+    TAG_SIZE,
+    Scope,
+    close_box,
+    open_box,
+    open_key,
+    seal_key,
+)
+from blocksnapd.store.tables import RunsPart, pack_table, read_table
+
+MAGIC = b"BSNPPACK"
+FORMAT = 1
+PACK_SIZE_MAX = 512 << 20
+PACK_BLOCKS_MAX = 1 << 20
+_FOOTER = struct.Struct("<80s80s16sQIIIII8xII8s")
+FOOTER_SIZE = _FOOTER.size
+_SIZES = (4096, 8192, 16384, 32768, 65536)
+
+
+class IndexRecord(msgspec.Struct):
+    """The plain index box, as bytes are made of it."""
+
+    point_id: str
+    seq: int
+    blocks: list[RunsPart]
+    identities: bytes
+    frame_sizes: bytes
+    zeros: list[RunsPart]
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """The clear end of a pack."""
+
+    data_seal: bytes
+    index_seal: bytes
+    repository_id: str
+    data_size: int
+    index_size: int
+    blocks: int
+    frames: int
+    block_size: int
+
+    def pack(self) -> bytes:
+        """Return the 228 bytes."""
+        return _FOOTER.pack(
+            self.data_seal, self.index_seal, bytes.fromhex(self.repository_id), self.data_size,
+            self.index_size, self.blocks, self.frames, self.block_size,
+            frame_blocks(self.block_size), FORMAT, FOOTER_SIZE, MAGIC,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackIndex:
+    """What a pack holds: ``blocks[s]`` and ``identities[s]`` of each slot, where frames start.
+
+    ``offsets`` has one entry more than there are frames. Shapes (slots,), (slots, 16).
+    """
+
+    point_id: str
+    seq: int
+    block_size: int
+    blocks: Runs
+    zeros: Runs
+    identities: U8
+    offsets: U64
+
+    @property
+    def slots(self) -> int:
+        """Blocks in the pack."""
+        return len(self.identities)
+
+    def frame_size(self, frame: int) -> int:
+        """Return the bytes of blocks in a frame: less for the last."""
+        each = frame_blocks(self.block_size)
+        return min(each, self.slots - frame * each) * self.block_size
+
+
+def pack_tail(
+    scope: Scope,
+    *,
+    record: IndexRecord,
+    data_key: bytes,
+    index_key: bytes,
+    data_public: bytes,
+    metadata_public: bytes,
+    data_size: int,
+    frames: int,
+    block_size: int,
+) -> bytes:
+    """Return index box and footer."""
+    plain = msgspec.msgpack.encode(record)
+    footer = Footer(
+        data_seal=seal_key(data_key, data_public, scope.binding("frame")),
+        index_seal=seal_key(index_key, metadata_public, scope.binding("pack-index")),
+        repository_id=scope.repository_id,
+        data_size=data_size,
+        index_size=len(plain) + TAG_SIZE,
+        blocks=len(record.identities) // HASH_SIZE,
+        frames=frames,
+        block_size=block_size,
+    ).pack()
+    return close_box(index_key, 0, plain, scope.binding("pack-index") + footer) + footer
+
+
+def index_record(
+    point_id: str, seq: int, blocks: U64, identities: U8, frame_sizes: list[int], zeros: Runs
+) -> IndexRecord:
+    """Return the index of a pack whose slots hold ``blocks``, ascending."""
+    starts, lengths = runs_of(blocks)
+    return IndexRecord(
+        point_id=point_id,
+        seq=seq,
+        blocks=pack_table(Runs.zeros(starts, lengths), located=False),
+        identities=identities.tobytes(),
+        frame_sizes=pack_column(np.array(frame_sizes, dtype=np.uint64)),
+        zeros=pack_table(zeros, located=False),
+    )
+
+
+def unpack_footer(data: bytes, scope: Scope) -> Footer:
+    """Return the footer that ``data`` ends with.
+
+    Raises:
+        RepositoryFormatError: there is none, it is of another repository, or its numbers are
+            beyond the limits of FORMAT.md § 9.
+    """
+    if len(data) < FOOTER_SIZE or data[-8:] != MAGIC:
+        raise RepositoryFormatError(f"{scope.name} does not end like a pack")
+    values = _FOOTER.unpack(data[-FOOTER_SIZE:])
+    footer = Footer(values[0], values[1], values[2].hex(), *values[3:8])
+    if values[9:11] != (FORMAT, FOOTER_SIZE):
+        raise RepositoryFormatError(f"{scope.name} is a pack of format {values[9]}, not {FORMAT}")
+    if footer.repository_id != scope.repository_id:
+        raise RepositoryFormatError(f"{scope.name} belongs to repository {footer.repository_id}")
+    if footer.block_size not in _SIZES or values[8] != frame_blocks(footer.block_size):
+        raise RepositoryFormatError(f"{scope.name} has blocks of {footer.block_size} bytes")
+    frames = -(-footer.blocks // values[8])
+    if not 1 <= footer.blocks <= PACK_BLOCKS_MAX or footer.frames != frames:
+        raise RepositoryFormatError(
+            f"{scope.name} claims {footer.blocks} blocks in {footer.frames} frames"
+        )
+    return footer
+
+
+def unpack_tail(tail: bytes, scope: Scope, metadata_private: bytes) -> tuple[PackIndex, Footer]:
+    """Return what a pack holds, from its tail.
+
+    Raises:
+        ChecksumError: the tail is not what was written. RepositoryFormatError: it was written
+            so, but is not of this format.
+    """
+    footer = unpack_footer(tail, scope)
+    if len(tail) != footer.index_size + FOOTER_SIZE:
+        raise RepositoryFormatError(f"the tail of {scope.name} has {len(tail)} bytes")
+    what, info = f"the index of {scope.name}", scope.binding("pack-index")
+    key = open_key(footer.index_seal, metadata_private, info, what=what)
+    aad = info + tail[-FOOTER_SIZE:]
+    plain = open_box(key, 0, memoryview(tail)[:-FOOTER_SIZE], aad, what=what)
+    return read_index(plain, footer, scope.name), footer
+
+
+def read_index(plain: bytes, footer: Footer, name: str) -> PackIndex:
+    """Return the index box's content, checked against the footer.
+
+    Raises:
+        RepositoryFormatError: it does not fit.
+    """
+    try:
+        record = msgspec.msgpack.decode(plain, type=IndexRecord)
+    except msgspec.MsgspecError as error:
+        raise RepositoryFormatError(f"the index of {name} is not readable: {error}") from error
+    blocks = read_table(record.blocks, located=False)
+    if len(record.identities) != HASH_SIZE * footer.blocks or blocks.blocks != footer.blocks:
+        raise RepositoryFormatError(f"the index of {name} does not list {footer.blocks} blocks")
+    sizes = unpack_column(record.frame_sizes, footer.frames)
+    if (sizes > sealed_size_max(footer.block_size)).any():
+        raise RepositoryFormatError(f"the index of {name} has a frame beyond the limit")
+    offsets = np.concatenate([np.zeros(1, np.uint64), np.cumsum(sizes, dtype=np.uint64)])
+    if int(offsets[-1]) != footer.data_size:
+        raise RepositoryFormatError(f"the frames of {name} do not add up")
+    return PackIndex(
+        point_id=record.point_id,
+        seq=record.seq,
+        block_size=footer.block_size,
+        blocks=blocks,
+        zeros=read_table(record.zeros, located=False),
+        identities=np.frombuffer(record.identities, dtype=np.uint8).reshape(-1, HASH_SIZE),
+        offsets=offsets,
+    )
+
+
+assert SEAL_SIZE == 80 and FOOTER_SIZE == 228  # what FORMAT.md says  # noqa: PT018

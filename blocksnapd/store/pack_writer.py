@@ -1,0 +1,166 @@
+"""One pack in the making: frames sealed in threads, then the object's parts. Pure but for threads.
+
+Blocks come in batches whose memory is used again: a batch is sealed by a worker, which then
+gives it back. Memory: the sealed frames of the pack.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+from blake3 import blake3
+
+from blocksnapd.blocks import state_sum
+from blocksnapd.model import HASH_SIZE, U8, U64
+from blocksnapd.store.frames import FrameCodec, frame_blocks
+from blocksnapd.store.pack_format import PACK_BLOCKS_MAX, index_record, pack_tail
+from blocksnapd.store.point_format import PackRef
+from blocksnapd.store.runs import Runs, join, runs_of
+from blocksnapd.store.seal import Scope, digest, new_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor, Future
+
+    from blocksnapd.store.keys import SourceKey
+
+PACK_SIZE_TARGET = 32 << 20
+BATCH_SIZE = 1 << 20
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Up to ``BATCH_SIZE`` bytes of blocks on their way into frames."""
+
+    block_size: int
+    data: U8 = field(init=False)
+    blocks: U64 = field(init=False)
+    hashes: U8 = field(init=False)
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        most = BATCH_SIZE // self.block_size
+        self.data = np.empty(BATCH_SIZE, dtype=np.uint8)
+        self.blocks = np.empty(most, dtype=np.uint64)
+        self.hashes = np.empty((most, HASH_SIZE), dtype=np.uint8)
+
+    def fill(self, blocks: U64, hashes: U8, data: U8) -> int:
+        """Copy in as many of these blocks as there is room for; return how many."""
+        at, size = self.count, self.block_size
+        taken = min(len(self.blocks) - at, len(blocks))
+        self.data[at * size : (at + taken) * size] = data[: taken * size]
+        self.blocks[at : at + taken] = blocks[:taken]
+        self.hashes[at : at + taken] = hashes[:taken]
+        self.count += taken
+        return taken
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no more room."""
+        return self.count == len(self.blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedPack:
+    """A pack's bytes in parts, and how a point names it."""
+
+    ref: PackRef
+    parts: list[bytes]
+
+
+class PackWriter:
+    """Collects batches for one pack. ``add`` from one thread, ``finish`` from any one."""
+
+    def __init__(
+        self, scope: Scope, *, point_id: str, seq: int, block_size: int, level: int
+    ) -> None:
+        self.slots = 0
+        self._scope = scope
+        self._point_id, self._seq = point_id, seq
+        self._block_size, self._level = block_size, level
+        self._codec = FrameCodec(scope, new_key())
+        self._sealed: list[Future[list[bytes]]] = []
+        self._blocks: list[U64] = []
+        self._hashes: list[U8] = []
+        self._lock = Lock()
+        self._expected_size = 0
+
+    def has_room(self, batch: Batch) -> bool:
+        """Return whether the pack stays within its target with ``batch`` in it."""
+        if not self.slots:
+            return True
+        with self._lock:
+            size = self._expected_size
+        return size < PACK_SIZE_TARGET and self.slots + batch.count <= PACK_BLOCKS_MAX
+
+    def add(self, batch: Batch, workers: Executor, give_back: Callable[[Batch], None]) -> None:
+        """Take ``batch``, whole frames unless it is the last; it is given back once sealed."""
+        frame = self.slots // frame_blocks(self._block_size)
+        self._blocks.append(batch.blocks[: batch.count].copy())
+        self._hashes.append(batch.hashes[: batch.count].copy())
+        self.slots += batch.count
+        with self._lock:
+            # Raw until compressed: how large the pack becomes is known a little late.
+            self._expected_size += batch.count * self._block_size
+        self._sealed.append(workers.submit(self._seal, frame, batch, give_back))
+
+    def layer(self, pack_index: int) -> Runs:
+        """Return where the blocks are, as the runs of pack ``pack_index``."""
+        starts, lengths = runs_of(np.concatenate(self._blocks))
+        slots = np.cumsum(lengths, dtype=np.uint64) - lengths
+        return Runs(starts, lengths, slots + np.uint64(pack_index << 32))
+
+    def state_sum(self) -> int:
+        """Return the state sum of the blocks taken."""
+        return state_sum(np.concatenate(self._blocks), np.concatenate(self._hashes))
+
+    def finish(self, key: SourceKey, zeros: list[Runs]) -> FinishedPack:
+        """Return the whole pack; waits for its workers.
+
+        Args:
+            key: whom it is sealed to.
+            zeros: zero runs told since the pack before, ascending.
+        """
+        frames = [frame for sealed in self._sealed for frame in sealed.result()]
+        sizes = [len(frame) for frame in frames]
+        record = index_record(
+            self._point_id, self._seq, np.concatenate(self._blocks),
+            np.concatenate(self._hashes), sizes, join(zeros),
+        )  # fmt: skip
+        tail = pack_tail(
+            self._scope,
+            record=record,
+            data_key=self._codec.key,
+            index_key=new_key(),
+            data_public=key.data_public,
+            metadata_public=key.metadata_public,
+            data_size=sum(sizes),
+            frames=len(frames),
+            block_size=self._block_size,
+        )
+        hasher = blake3()
+        for part in (*frames, tail):
+            hasher.update(part)
+        ref = PackRef(
+            name=self._scope.name,
+            size=sum(sizes) + len(tail),
+            digest=hasher.hexdigest(),
+            tail_size=len(tail),
+            tail_digest=digest(tail),
+            blocks=self.slots,
+        )
+        return FinishedPack(ref, [*frames, tail])
+
+    def _seal(self, frame: int, batch: Batch, give_back: Callable[[Batch], None]) -> list[bytes]:
+        raw = batch.count * self._block_size
+        try:
+            frames = self._codec.seal(frame, batch.data.data[:raw], self._level)
+        finally:
+            batch.count = 0
+            give_back(batch)
+        with self._lock:
+            self._expected_size += sum(map(len, frames)) - raw
+        return frames

@@ -1,0 +1,141 @@
+"""Reading points: one, or a chain back to its full one. Blocking; thread-safe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from blocksnapd.errors import KeyMissingError, NotFoundError, StoreMissingError
+from blocksnapd.model import RestorePoint
+from blocksnapd.store.layers import (
+    Layer,
+    PackPlace,
+    check_layer,
+    flatten,
+    pack_places,
+    relocate,
+)
+from blocksnapd.store.point_format import (
+    POINT_SIZE_MAX,
+    Body,
+    PointObject,
+    facts_of,
+    open_body,
+    unpack_point,
+)
+from blocksnapd.store.seal import damaged
+
+if TYPE_CHECKING:
+    from blocksnapd.store.keys import RestoreKey, SourceKey
+    from blocksnapd.store.objects import ObjectStore
+    from blocksnapd.store.runs import Runs
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPoint:
+    """A point with its sealed part open."""
+
+    object: PointObject
+    body: Body
+
+    @property
+    def point(self) -> RestorePoint:
+        """The point for everyone else."""
+        header = self.object.header
+        packs = self.body.packs[: -1 if header.inline_size else None]
+        return RestorePoint(
+            facts=facts_of(header, self.body), seq=header.seq, name=header.name,
+            digest=self.object.digest, prev_name=header.prev_name,
+            prev_digest=header.prev_digest, shipped_bytes=self.body.shipped_bytes,
+            stored_bytes=self.object.size + sum(pack.size for pack in packs),
+        )  # fmt: skip
+
+    @property
+    def layer(self) -> Layer:
+        """Its layer, checked; locations count in its own packs."""
+        return check_layer(self.object.header, self.body)
+
+    @property
+    def places(self) -> list[PackPlace]:
+        """Where its packs are."""
+        return pack_places(self.object.header, self.body, self.object.inline_at)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PointMap:
+    """Where the content of a point's image is; locations count in ``places``."""
+
+    runs: Runs
+    places: list[PackPlace]
+
+
+class PointReader:
+    """Reads points of one repository with the keys at hand."""
+
+    def __init__(self, store: ObjectStore, source: SourceKey, restore: RestoreKey | None) -> None:
+        self._store, self._source, self._restore = store, source, restore
+
+    @property
+    def restore_key(self) -> RestoreKey:
+        """The key that reads.
+
+        Raises:
+            KeyMissingError: it is not at hand.
+        """
+        if self._restore is None:
+            raise KeyMissingError(
+                "reading a point takes restore.key, which is not at hand here",
+                effect="Nothing was read. Writing points goes on without it.",
+                hint="Run this where restore.key is, or name it.",
+            )
+        return self._restore
+
+    def load_clear(self, name: str) -> PointObject:
+        """Return a point's object, genuine and whole, its sealed part still closed.
+
+        Raises:
+            NotFoundError: there is none of that name.
+            ChecksumError, RepositoryFormatError: it is damaged or of another format.
+        """
+        try:
+            data = self._store.get(name, size_max=POINT_SIZE_MAX)
+        except StoreMissingError as error:
+            raise NotFoundError(f"there is no point {name}", hint=error.hint) from error
+        return unpack_point(data, name, self._source.repository_id, self._source.hash_key)
+
+    def load(self, name: str) -> LoadedPoint:
+        """Return a point with its sealed part; raises as ``load_clear``, and KeyMissingError."""
+        private = self.restore_key.metadata_private
+        found = self.load_clear(name)
+        return LoadedPoint(found, open_body(found, private))
+
+    def chain(self, name: str, digest: str = "") -> list[LoadedPoint]:
+        """Return the points from the nearest full one up to ``name``, oldest first.
+
+        Raises:
+            ChecksumError: one has not the digest its successor (or ``digest``) says.
+            NotFoundError: one is gone. RepositoryFormatError: one is of another format.
+        """
+        found: list[LoadedPoint] = []
+        while not found or found[-1].object.header.kind != "full":
+            loaded = self.load(name)
+            if digest and loaded.object.digest != digest:
+                raise damaged(f"{name} (it has another digest than its successor says, so it)")
+            found.append(loaded)
+            name, digest = loaded.object.header.prev_name, loaded.object.header.prev_digest
+        return found[::-1]
+
+
+def map_of(chain: list[LoadedPoint]) -> PointMap:
+    """Return the map that ``chain``, from a full point on, adds up to.
+
+    Raises:
+        RepositoryFormatError: a layer is not sound.
+    """
+    places: list[PackPlace] = []
+    layers: list[Layer] = []
+    for loaded in chain:
+        layer = loaded.layer
+        layers.append(Layer(relocate(layer.runs, len(places)), layer.blocks))
+        places += loaded.places
+    return PointMap(flatten(layers), places)

@@ -1,0 +1,287 @@
+"""The repository of restore points: a ``ports.PointStore``, and what reads it. Edge (clock).
+
+    repository = Repository.open(url, source_key="/etc/blocksnap/source.key")
+    sink = repository.begin(volume_id, point_id, block_size=4096, base=repository.newest(volume_id))
+
+Format: FORMAT.md. Order of writing, locks and leftovers: ``sink.py``, ``files.py``.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from blocksnapd.errors import (
+    ChecksumError,
+    KeyMissingError,
+    ObjectExistsError,
+    RepositoryFormatError,
+    StoreMissingError,
+    UsageError,
+)
+from blocksnapd.store.compression import LEVEL_DEFAULT
+from blocksnapd.store.files import LocalStore, local_path
+from blocksnapd.store.image import Image
+from blocksnapd.store.keys import RestoreKey, SourceKey, load_restore, load_source
+from blocksnapd.store.names import (
+    REPOSITORY_NAME,
+    check_point_id,
+    is_point_name,
+    parse_point_name,
+    points_prefix,
+    volume_prefix,
+)
+from blocksnapd.store.point_format import (
+    BLOCK_SIZES,
+    HEADER_SIZE_MAX,
+    PREFIX_SIZE,
+    from_us,
+    unpack_header,
+)
+from blocksnapd.store.point_reader import PointReader, map_of
+from blocksnapd.store.repo_file import SIZE_MAX, unpack_repository
+from blocksnapd.store.seal import digest
+from blocksnapd.store.sink import Sink, check_free
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from blocksnapd.model import Kind, PointHead, RestorePoint
+    from blocksnapd.store.objects import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class PointOutline:
+    """What a point's clear header says; not authenticated, needs no key."""
+
+    name: str
+    seq: int
+    point_id: str
+    time: datetime
+    kind: Kind
+    size: int
+    block_size: int
+    object_size: int
+
+
+class Repository:
+    """One repository, open. Thread-safe; all methods may block on the place."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        repository_id: str,
+        source: SourceKey | None,
+        restore: RestoreKey | None,
+        *,
+        level: int = LEVEL_DEFAULT,
+    ) -> None:
+        self._store, self._id, self._source = store, repository_id, source
+        self._restore, self._level = restore, level
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        *,
+        source_key: str | SourceKey | None = None,
+        restore_key: str | RestoreKey | None = None,
+        passphrase: Callable[[], str] | str | None = None,
+        level: int = LEVEL_DEFAULT,
+    ) -> Repository:
+        """Open the repository at ``url`` with the keys at hand: values, or paths of key files.
+
+        Without any key only ``volumes`` and ``outlines`` work; with source_key writing does too;
+        with restore_key everything.
+
+        Raises:
+            UsageError: ``url`` is of a kind that this version cannot open.
+            StoreMissingError: nothing is there, or another repository than the keys'.
+            RepositoryFormatError, ChecksumError: repo.json is of another format, or damaged.
+            KeyMissingError: a key file cannot be read.
+        """
+        store = LocalStore(local_path(url))
+        if isinstance(restore_key, str):
+            restore_key = load_restore(restore_key, passphrase)
+        if isinstance(source_key, str):
+            source_key = load_source(source_key)
+        return cls.on(store, source=source_key, restore=restore_key, level=level)
+
+    @classmethod
+    def on(
+        cls,
+        store: ObjectStore,
+        *,
+        source: SourceKey | None = None,
+        restore: RestoreKey | None = None,
+        level: int = LEVEL_DEFAULT,
+    ) -> Repository:
+        """Open the repository in ``store``; raises as ``open``."""
+        if source is None and restore is not None:
+            source = restore.source
+        repository_id = _check_repository(store, source)
+        if restore is not None and restore.source.repository_id != repository_id:
+            raise _other_repository(store, repository_id, restore.source)
+        return cls(store, repository_id, source, restore, level=level)
+
+    @property
+    def repository_id(self) -> str:
+        """32 hex digits."""
+        return self._id
+
+    @property
+    def hash_key(self) -> bytes:
+        """The 32-byte key of block identities.
+
+        Raises:
+            KeyMissingError: no key file is at hand.
+        """
+        return self._source_key().hash_key
+
+    def volumes(self) -> list[str]:
+        """Return the ids of all volumes, sorted."""
+        return self._store.children("v/")
+
+    def newest(self, volume_id: str) -> PointHead | None:
+        """Return the newest committed point; see ``ports.PointStore.newest``."""
+        names = self._names(volume_id)
+        if not names:
+            return None
+        if len(names) > 1 and parse_point_name(names[-2]).seq == parse_point_name(names[-1]).seq:
+            raise RepositoryFormatError(
+                f"volume {volume_id} has two newest points: {names[-2]} and {names[-1]}",
+                effect="Two writers were at work; nothing was written now.",
+                hint="Decide which daemon protects the volume; move one of the two objects away.",
+            )
+        return self._reader().load_clear(names[-1]).head
+
+    def begin(
+        self, volume_id: str, point_id: str, *, block_size: int, base: PointHead | None
+    ) -> Sink:
+        """Start a point that follows ``base`` (None: the volume's first).
+
+        Raises:
+            BusyError: another writer has the volume.
+            ObjectExistsError: ``base`` is not the newest point, or the id was used.
+            UsageError: an id is malformed, or the block size is not the volume's.
+        """
+        key = self._source_key()
+        check_point_id(point_id)
+        if block_size not in BLOCK_SIZES or (base and base.block_size != block_size):
+            raise UsageError(f"volume {volume_id} cannot have blocks of {block_size} bytes")
+        lock = self._store.lock(volume_prefix(volume_id))
+        try:
+            self._check_base(volume_id, point_id, base)
+            return Sink(
+                self._store, key, lock, volume_id=volume_id, point_id=point_id,
+                block_size=block_size, base=base, level=self._level,
+                day=time.strftime("%Y%m%d", time.gmtime()),
+            )  # fmt: skip
+        except BaseException:
+            lock.release()
+            raise
+
+    def outlines(self, volume_id: str) -> list[PointOutline]:
+        """Return what the clear headers say, oldest first; needs no key.
+
+        Raises:
+            RepositoryFormatError: a point is damaged.
+        """
+        return [self._outline(name) for name in self._names(volume_id)]
+
+    def points(self, volume_id: str) -> list[RestorePoint]:
+        """Return all points, oldest first; raises as ``load_point``."""
+        return [self.load_point(name) for name in self._names(volume_id)]
+
+    def load_point(self, name: str) -> RestorePoint:
+        """Return one point.
+
+        Raises:
+            NotFoundError: there is none of that name. KeyMissingError: no restore.key.
+            ChecksumError, RepositoryFormatError: it is damaged.
+        """
+        return self._reader().load(name).point
+
+    def open_image(self, point: RestorePoint | str) -> Image:
+        """Return the image of a point, or of the point of that name; raises as ``load_point``.
+
+        Reads all points back to the nearest full one.
+        """
+        reader = self._reader()
+        key = reader.restore_key
+        if isinstance(point, str):
+            chain = reader.chain(point)
+        else:
+            chain = reader.chain(point.name, point.digest)
+        return Image(self._store, key, chain[-1].point, map_of(chain))
+
+    def _names(self, volume_id: str) -> list[str]:
+        return [n for n in self._store.list_names(points_prefix(volume_id)) if is_point_name(n)]
+
+    def _check_base(self, volume_id: str, point_id: str, base: PointHead | None) -> None:
+        names = self._names(volume_id)
+        for name in names:
+            check_free(name, base.seq + 1 if base else 1, point_id)
+        if base and (not names or names[-1] != base.name):
+            raise ObjectExistsError(
+                f"point {base.point_id} is not the newest of volume {volume_id}",
+                effect="Nothing was written.",
+                hint="Look at the newest point and go on from it.",
+            )
+
+    def _outline(self, name: str) -> PointOutline:
+        start = self._store.get_range(name, 0, PREFIX_SIZE + HEADER_SIZE_MAX)
+        header, _ = unpack_header(start, name, self._id)
+        return PointOutline(
+            name=name, seq=header.seq, point_id=header.point_id, time=from_us(header.time_us),
+            kind=header.kind, size=header.size, block_size=header.block_size,
+            object_size=self._store.size(name),
+        )  # fmt: skip
+
+    def _reader(self) -> PointReader:
+        return PointReader(self._store, self._source_key(), self._restore)
+
+    def _source_key(self) -> SourceKey:
+        if self._source is None:
+            raise KeyMissingError(
+                "no key of the repository is at hand",
+                effect="Nothing was read or written.",
+                hint="Name source.key to write, restore.key to read.",
+            )
+        return self._source
+
+
+def _check_repository(store: ObjectStore, source: SourceKey | None) -> str:
+    try:
+        data = store.get(REPOSITORY_NAME, size_max=SIZE_MAX)
+    except StoreMissingError as error:
+        raise StoreMissingError(
+            f"there is no repository in {store.url}",
+            effect="Nothing was read or written; the snapshot goes on tracking.",
+            hint="Mount it or correct the URL; blocksnapd init makes a new repository.",
+        ) from error
+    repository_id = unpack_repository(data).repository_id
+    if source is None:
+        return repository_id
+    if source.repository_id != repository_id:
+        raise _other_repository(store, repository_id, source)
+    if source.repository_digest != digest(data):
+        raise ChecksumError(
+            f"repo.json in {store.url} is not the one that init wrote",
+            effect="Nothing was read or written.",
+            hint="Bring repo.json back from a copy; all other objects may be whole.",
+        )
+    return repository_id
+
+
+def _other_repository(
+    store: ObjectStore, repository_id: str, source: SourceKey
+) -> StoreMissingError:
+    return StoreMissingError(
+        f"{store.url} holds repository {repository_id[:8]}…, the key is of "
+        f"{source.repository_id[:8]}…",
+        effect="Nothing was read or written; the snapshot goes on tracking.",
+        hint="Mount the right disk, or name the right key files.",
+    )

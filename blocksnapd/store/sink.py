@@ -1,0 +1,285 @@
+"""Writing one point: blocks in, packs out, then the commit. Edge (threads).
+
+    add ─▶ batch (1 MiB) ─▶ workers: zstd, AES ─▶ pack ─▶ writer thread: put
+                                                             └▶ commit: the point
+
+The order of § 2 in FORMAT.md holds because ``commit`` waits for every pack's ``put``, which is
+durable on return, before it puts the point. Memory: two packs, and a few batches.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from blocksnapd.blocks import state_add
+from blocksnapd.errors import BlocksnapError, ObjectExistsError, RefusedError, StoreError
+from blocksnapd.model import PointFacts, PointHead, RestorePoint
+from blocksnapd.store.layers import check_layer
+from blocksnapd.store.names import pack_name, parse_point_name, point_name, points_prefix
+from blocksnapd.store.pack_writer import Batch, FinishedPack, PackWriter
+from blocksnapd.store.point_format import Body, Header, PackRef, ProofRecord, pack_point, to_us
+from blocksnapd.store.runs import Runs
+from blocksnapd.store.seal import Scope, digest
+from blocksnapd.store.tables import TableWriter
+
+if TYPE_CHECKING:
+    from blocksnapd.model import U8, U64
+    from blocksnapd.store.keys import SourceKey
+    from blocksnapd.store.objects import Lock, ObjectStore
+
+INLINE_SIZE_MAX = 1 << 20
+
+
+class Sink:
+    """A ``ports.PointSink``; made by ``Repository.begin``, which holds ``lock`` for it."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        key: SourceKey,
+        lock: Lock,
+        *,
+        volume_id: str,
+        point_id: str,
+        block_size: int,
+        base: PointHead | None,
+        day: str,
+        level: int,
+    ) -> None:
+        self._store, self._key, self._lock = store, key, lock
+        self._volume_id, self._point_id, self._base = volume_id, point_id, base
+        self._seq = base.seq + 1 if base else 1
+        self._block_size, self._day, self._level = block_size, day, level
+        self._layer = TableWriter(located=True)
+        self._zeros = TableWriter(located=False)
+        self._zeros_since_pack: list[Runs] = []
+        self._packs: list[PackRef] = []
+        self._put: list[str] = []
+        self._sum = self._shipped = self._stored = self._pack_count = 0
+        self._next_block = self._next_zero = 0
+        self._open = True
+        self._may_exist = False
+        count = os.cpu_count() or 1
+        self._workers = ThreadPoolExecutor(count, thread_name_prefix="seal")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="pack")
+        self._writing: Future[None] | None = None
+        self._free: SimpleQueue[Batch] = SimpleQueue()
+        for _ in range(2 * count + 2):
+            self._free.put(Batch(block_size))
+        self._batch = self._free.get()
+        self._pack: PackWriter | None = None
+
+    @property
+    def shipped_bytes(self) -> int:
+        """Raw bytes taken by ``add`` so far."""
+        return self._shipped
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the objects put so far."""
+        return self._stored
+
+    def add(self, blocks: U64, hashes: U8, data: memoryview) -> None:
+        """Take blocks with content; see ``ports.PointSink.add``.
+
+        Raises:
+            StoreFullError, StoreError: an earlier pack could not be written.
+        """
+        if not len(blocks):
+            return
+        assert self._open
+        assert int(blocks[0]) >= self._next_block
+        assert bool((blocks[1:] > blocks[:-1]).all())
+        assert len(hashes) == len(blocks)
+        assert data.nbytes == len(blocks) * self._block_size
+        self._next_block = int(blocks[-1]) + 1
+        self._shipped += data.nbytes
+        content = np.frombuffer(data, dtype=np.uint8)
+        at = 0
+        while at < len(blocks):
+            at += self._batch.fill(blocks[at:], hashes[at:], content[at * self._block_size :])
+            if self._batch.is_full:
+                self._submit()
+
+    def add_zeros(self, starts: U64, counts: U64) -> None:
+        """Take runs of zero blocks; see ``ports.PointSink.add_zeros``."""
+        if not len(starts):
+            return
+        assert self._open
+        assert int(starts[0]) >= self._next_zero
+        runs = Runs.zeros(np.array(starts, dtype=np.uint64), np.array(counts, dtype=np.uint64))
+        assert bool((runs.lengths > 0).all() and (runs.starts[1:] >= runs.ends[:-1]).all())
+        self._next_zero = int(runs.ends[-1])
+        self._zeros.add(runs)
+        self._zeros_since_pack.append(runs)
+
+    def commit(self, facts: PointFacts) -> RestorePoint:
+        """Make everything durable, then the point itself; see ``ports.PointSink.commit``."""
+        assert self._open
+        self._check_facts(facts)
+        inline = self._finish_packs()
+        header, body = self._header(facts), self._body(facts)
+        check_layer(header, body)  # what a reader would refuse is not written
+        self._check_sum(facts)
+        self._check_place()
+        data = pack_point(
+            header, body, inline, metadata_public=self._key.metadata_public,
+            hash_key=self._key.hash_key,
+        )  # fmt: skip
+        self._may_exist = True
+        self._stored += self._store.put(header.name, [data])
+        self._close()
+        return RestorePoint(
+            facts=facts, seq=self._seq, name=header.name, digest=digest(data),
+            prev_name=header.prev_name, prev_digest=header.prev_digest,
+            shipped_bytes=self._shipped, stored_bytes=self._stored,
+        )  # fmt: skip
+
+    def abort(self) -> None:
+        """Give up; remove this session's packs unless the point may name them."""
+        if not self._open:
+            return
+        self._workers.shutdown(wait=True, cancel_futures=True)
+        self._writer.shutdown(wait=True, cancel_futures=True)
+        try:
+            name = point_name(self._volume_id, self._seq, self._point_id)
+            if not self._may_exist or not self._store.exists(name):
+                for name in self._put:
+                    self._store.delete(name)
+        except StoreError:
+            pass  # leftovers that no point names: they cost room, nothing else
+        finally:
+            self._close()
+
+    def _submit(self) -> None:
+        self._check_writer()
+        if self._pack is not None and not self._pack.has_room(self._batch):
+            self._close_pack(self._pack)
+        if self._pack is None:
+            self._pack = self._new_pack()
+        self._pack.add(self._batch, self._workers, self._free.put)
+        self._batch = self._free.get()
+
+    def _new_pack(self) -> PackWriter:
+        nonce = secrets.token_hex(4)
+        name = pack_name(self._volume_id, self._day, self._point_id, self._pack_count, nonce)
+        scope = Scope(self._key.repository_id, self._volume_id, name)
+        self._pack_count += 1
+        return PackWriter(
+            scope, point_id=self._point_id, seq=self._seq, block_size=self._block_size,
+            level=self._level,
+        )  # fmt: skip
+
+    def _close_pack(self, pack: PackWriter) -> None:
+        # One pack is written while the next is filled; a third would be too much memory.
+        self._await_writer()
+        zeros = self._account(pack)
+        self._writing = self._writer.submit(lambda: self._put_pack(pack.finish(self._key, zeros)))
+
+    def _account(self, pack: PackWriter) -> list[Runs]:
+        self._layer.add(pack.layer(self._pack_count - 1))
+        self._sum = state_add(self._sum, pack.state_sum(), 0)
+        zeros, self._zeros_since_pack = self._zeros_since_pack, []
+        self._pack = None
+        return zeros
+
+    def _put_pack(self, pack: FinishedPack) -> None:
+        self._put.append(pack.ref.name)
+        self._stored += self._store.put(pack.ref.name, pack.parts)
+        self._packs.append(pack.ref)
+
+    def _finish_packs(self) -> list[bytes]:
+        # Returns the last pack's parts where it goes into the point.
+        if self._batch.count:
+            self._submit()
+        pack = self._pack
+        self._await_writer()
+        if pack is None:
+            return []
+        zeros = self._account(pack)
+        finished = pack.finish(self._key, zeros)
+        if finished.ref.size > INLINE_SIZE_MAX:
+            self._put_pack(finished)
+            return []
+        self._packs.append(finished.ref)
+        return finished.parts
+
+    def _await_writer(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _check_writer(self) -> None:
+        if self._writing is not None and self._writing.done():
+            self._await_writer()
+
+    def _check_facts(self, facts: PointFacts) -> None:
+        assert facts.volume_id == self._volume_id
+        assert facts.point_id == self._point_id
+        assert facts.block_size == self._block_size
+        assert facts.kind == "full" or self._base is not None
+        end = max(self._next_block, self._next_zero)
+        assert end <= -(-facts.size // self._block_size)
+
+    def _check_sum(self, facts: PointFacts) -> None:
+        if facts.kind == "full" and facts.state_sum != self._sum:
+            raise RefusedError(
+                f"the blocks given for point {self._point_id} do not add up to its state sum",
+                effect="Nothing was committed; earlier points are untouched.",
+                hint="This is a fault of the program or of memory: please report it.",
+            )
+
+    def _check_place(self) -> None:
+        # The lock makes this certain; where locks lie (NFS), it still catches most forks.
+        for name in self._store.list_names(points_prefix(self._volume_id)):
+            check_free(name, self._seq, self._point_id)
+
+    def _header(self, facts: PointFacts) -> Header:
+        return Header(
+            repository_id=self._key.repository_id, volume_id=self._volume_id, seq=self._seq,
+            point_id=self._point_id, prev_name=self._base.name if self._base else "",
+            prev_digest=self._base.digest if self._base else "", kind=facts.kind,
+            time_us=to_us(facts.time), size=facts.size, block_size=self._block_size,
+            state_sum=f"{facts.state_sum:032x}",
+        )  # fmt: skip
+
+    def _body(self, facts: PointFacts) -> Body:
+        proof = facts.proof
+        return Body(
+            volume_name=facts.volume_name, method=facts.method, driver=facts.driver,
+            consistency=facts.consistency, reason=facts.reason, tags=list(facts.tags),
+            chunk_size=facts.chunk_size, changed_bytes=facts.changed_bytes,
+            shipped_bytes=self._shipped,
+            proof=ProofRecord(proof.checked_blocks, proof.mismatched_blocks, list(proof.ranges)),
+            packs=self._packs, data=self._layer.finish(), zeros=self._zeros.finish(),
+        )  # fmt: skip
+
+    def _close(self) -> None:
+        self._open = False
+        self._workers.shutdown(wait=False)
+        self._writer.shutdown(wait=False)
+        self._lock.release()
+
+
+def check_free(name: str, seq: int, point_id: str) -> None:
+    """Make sure that the point named ``name`` leaves room for ``seq`` and ``point_id``.
+
+    Raises:
+        ObjectExistsError: it takes the place, comes after it, or has the id.
+    """
+    try:
+        taken = parse_point_name(name)
+    except BlocksnapError:
+        return  # not a point; verify reports it
+    if taken.seq >= seq or taken.point_id == point_id:
+        raise ObjectExistsError(
+            f"point {taken.point_id} already has place {taken.seq} of volume {taken.volume_id}",
+            effect=f"{point_id} was not committed; nothing was changed.",
+            hint="Look at the newest point and go on from it.",
+        )
