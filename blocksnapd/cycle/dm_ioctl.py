@@ -30,7 +30,7 @@ NAME_SIZE_MAX = 127
 _HEADER = struct.Struct("=3I I I I i I I I Q 128s 129s 7s")
 _SPEC = struct.Struct("=QQiI16s")
 _IOCTL = 0xC138FD00  # _IOWR(0xfd, 0, 312 bytes)
-_LIST_DEVICES, _REMOVE, _SUSPEND, _STATUS, _DEPS, _TABLE_STATUS = 2, 4, 6, 7, 11, 12
+_LIST_DEVICES, _REMOVE, _SUSPEND, _STATUS, _CLEAR, _DEPS, _TABLE_STATUS = 2, 4, 6, 7, 10, 11, 12
 _READ_ONLY, _IS_SUSPENDED, _WANT_TABLE, _HAS_LIVE, _HAS_INACTIVE = 1, 1 << 1, 1 << 4, 1 << 5, 1 << 6
 _BUFFER_FULL, _NO_FLUSH, _WANT_INACTIVE = 1 << 8, 1 << 11, 1 << 12
 _BUFFER_SIZE, _BUFFER_SIZE_MAX = 16 * 1024, 4 * 1024 * 1024
@@ -145,6 +145,14 @@ class Control:
             DeviceMapperError: no such device, or the kernel refused the inactive table.
         """
         self._demand(_SUSPEND, name)
+
+    def clear(self, name: str) -> None:
+        """Throw away the inactive table of a device; none there is success.
+
+        Raises:
+            DeviceMapperError: no such device, or the kernel refused.
+        """
+        self._demand(_CLEAR, name)
 
     def remove(self, name: str) -> bool:
         """Remove a device that nobody holds open, and the node that no udevd would remove.
@@ -261,7 +269,8 @@ def _no_control(path: str, error: OSError) -> DeviceMapperError:
 def _refused(command: int, name: str, error: OSError) -> DeviceMapperError:
     verb = {
         _LIST_DEVICES: "listing devices", _REMOVE: "removing", _SUSPEND: "suspending or resuming",
-        _STATUS: "asking for", _DEPS: "asking for", _TABLE_STATUS: "asking for the table of",
+        _STATUS: "asking for", _CLEAR: "clearing the table of", _DEPS: "asking for",
+        _TABLE_STATUS: "asking for the table of",
     }[command]  # fmt: skip
     hint = ""
     if error.errno == errno.EBUSY:

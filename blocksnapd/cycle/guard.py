@@ -17,6 +17,7 @@ the start of the command and its end: our own root file system may be the one th
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -53,10 +54,11 @@ class Order(NamedTuple):
 
 
 class Report(NamedTuple):
-    """How it went. Times are seconds; ``suspended_at`` is since the epoch, 0 if never seen.
+    """How it went. Times are seconds; ``suspended_at`` is since the epoch.
 
     ``suspended_s`` is the longest suspended window, measured from the last look before it to
-    the first look after it: never less than the truth, at most two looks more.
+    the first look after it: never less than the truth, at most two looks more. A window so short
+    that no look met it counts as the longest time between two looks, and as at the command's end.
     """
 
     status: int
@@ -78,8 +80,13 @@ class Watch:
         self._control, self._origin = control, origin
         self._clear_at = time.monotonic()
         self._open_since: float | None = None
-        self.longest_s = 0.0
+        self._seen_s = self._unseen_s = 0.0
         self.seen_at = 0.0
+
+    @property
+    def longest_s(self) -> float:
+        """The longest window, see ``Report``."""
+        return self._seen_s or self._unseen_s
 
     def look(self) -> float:
         """Ask the kernel; return for how long the origin has been suspended, 0 if it is not."""
@@ -92,10 +99,11 @@ class Watch:
             if self._open_since is None:
                 self._open_since = self._clear_at
                 self.seen_at = time.time()
-            self.longest_s = max(self.longest_s, now - self._open_since)
+            self._seen_s = max(self._seen_s, now - self._open_since)
             return now - self._open_since
         if self._open_since is not None:
-            self.longest_s = max(self.longest_s, now - self._open_since)
+            self._seen_s = max(self._seen_s, now - self._open_since)
+        self._unseen_s = max(self._unseen_s, now - self._clear_at)
         self._clear_at, self._open_since = now, None
         return 0.0
 
@@ -188,10 +196,11 @@ def run(order: Order, control: Control, *, locked: bool) -> Report:
         if status == _UNFINISHED:  # it hung on the suspended device itself, and can die now
             status = _await_death(child)
     watch.look()
+    ended_at = time.time()
     stdout, stderr = child.said()
     return Report(
         status=status, stdout=stdout, stderr=stderr, duration_s=time.monotonic() - started,
-        suspended_s=watch.longest_s, suspended_at=watch.seen_at, resumed=resumed, killed=killed,
+        suspended_s=watch.longest_s, suspended_at=watch.seen_at or ended_at, resumed=resumed, killed=killed,
         locked=locked, trouble=trouble,
     )  # fmt: skip
 
@@ -240,17 +249,18 @@ def _await_death(child: Child) -> int:
 def _protect() -> bool:
     """Leave the parent's session, the OOM killer's list and swap; return whether memory is locked.
 
-    Each step may be refused to a process without the rights; the guard works without them.
+    With real-time priority a busy machine delays neither the measurement nor the rescue; the
+    command itself does not inherit it. Each step may be refused to a process without the rights; the guard works without them.
     """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)  # only the end of the command ends the guard
     if os.getsid(0) != os.getpid():
         os.setsid()
-    try:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as knob:
-            knob.write("-1000")
-    except OSError:
-        pass
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "wb") as knob:
+        knob.write(b"-1000")
+    with contextlib.suppress(OSError):
+        priority = os.sched_param(os.sched_get_priority_min(os.SCHED_FIFO))
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, priority)
     return bool(ctypes.CDLL(None).mlockall(_LOCK_CURRENT_AND_FUTURE) == 0)
 
 

@@ -58,6 +58,11 @@ class Lvm:
         self.recorder = recorder or FlightRecorder()
         self.command_s_max = command_s_max
         self.suspend_s_max = suspend_s_max
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    def lock(self, vg: str) -> asyncio.Lock:
+        """Return the lock that lets one of us at a time change a volume group."""
+        return self._locks.setdefault(vg, asyncio.Lock())
 
     @property
     def udev(self) -> bool:

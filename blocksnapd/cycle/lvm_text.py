@@ -30,6 +30,7 @@ TAG_VOLUME = "blocksnap.volume="
 TAG_POINT = "blocksnap.point="
 COW_PV_TAG = "blocksnap_cow"
 SNAPSHOT_PREFIX = "bs_"
+CHUNK_SIZE_MIN = 4096
 REPORT_SIZE_MAX = 32 * 1024 * 1024
 
 _LV_FIELDS = (
@@ -279,6 +280,19 @@ def snapshots_of(volumes: list[LogicalVolume], origin: LogicalVolume) -> list[Lo
 def foreign_snapshots(volumes: list[LogicalVolume], origin: LogicalVolume) -> list[LogicalVolume]:
     """Return the snapshots of ``origin`` that somebody else took."""
     return [v for v in volumes if v.origin == origin.name and not v.is_ours]
+
+
+def unsuitable(origin: LogicalVolume) -> str:
+    """Return why a classic snapshot of ``origin`` is impossible, or nothing."""
+    kinds = {
+        "V": "is a thin volume", "t": "is a thin pool", "d": "is a VDO pool",
+        "s": "is itself a snapshot", "S": "is itself a snapshot, being merged",
+        "O": "has a snapshot merged into it just now", "p": "is being moved to another disk",
+        "v": "is a virtual volume", "e": "is lvm2's own metadata", "T": "is a pool's data",
+        "i": "is part of another volume", "I": "is part of another volume",
+        "l": "is the log of a mirror",
+    }  # fmt: skip
+    return kinds.get(origin.attr[0], "")
 
 
 def seen(snapshot: LogicalVolume, numbers: tuple[int, int] | None) -> SeenSnapshot:

@@ -1,0 +1,448 @@
+"""Change source ``lvm``: classic LVM snapshots, whose COW devices list and hold what changed. Edge.
+
+    take       syncfs → lvcreate under the guard → is it whole? → fsync of the origin
+    changes    the exception table of the base, read after the next snapshot exists: a superset
+    saved      the base's old content, in the order the kernel wrote it
+    remove     nobody holds it open → lvremove under the guard → is it gone?
+
+Snapshots are found by their tags, never by a list of our own: after a crash the host itself says
+what exists. The parser of COW devices is handed in.
+
+Rules of this file: everything that suspends runs under the guard; a snapshot counts only when it
+is active and its device-mapper status is a number; every descriptor on a COW device is closed
+before the call that opened it returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import mmap
+import os
+import time
+import weakref
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import numpy as np
+
+from blocksnapd.cycle import doctor, lvm_text
+from blocksnapd.cycle.block_device import Topology, sync_file_systems
+from blocksnapd.cycle.cow_space import check_place, check_room
+from blocksnapd.cycle.dm_ioctl import Control
+from blocksnapd.cycle.dm_stack import snapshot_numbers
+from blocksnapd.cycle.lvm_text import VolumeName, dm_name, snapshot_name
+from blocksnapd.errors import (
+    BlocksnapError,
+    BusyError,
+    CowFormatError,
+    HostError,
+    LvmError,
+    RefusedError,
+    TrackingLostError,
+    VolumeError,
+)
+from blocksnapd.model import Changes, HostView, SavedBatch, SeenSnapshot, Taken
+from blocksnapd.runtime import durable
+from blocksnapd.runtime.direct_reader import DirectReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from blocksnapd.cycle.lvm import Lvm
+    from blocksnapd.cycle.lvm_text import LogicalVolume
+    from blocksnapd.model import U64, Extents
+    from blocksnapd.ports import BlockReader, CowReader, Exceptions
+
+_T = TypeVar("_T")
+
+RELEASE_S_MAX = 10.0
+_LOOK_S = 0.02
+
+
+class MergeChunks(Protocol):
+    """Turns chunk numbers into extents; see ``parse.extents``."""
+
+    def __call__(self, chunks: U64, *, chunk_size: int, origin_size: int) -> Extents:
+        """Return what the chunks cover."""
+
+
+@dataclass(frozen=True, slots=True)
+class CowPlace:
+    """Where COW space comes from, and how much of it.
+
+    ``physical_volumes`` are PV names or ``@tag``. ``file`` is the sparse file under it, empty for
+    a real disk; ``reserve`` is what must stay free on the file's disk. ``size`` of None means the
+    largest useful one: such a snapshot cannot overflow.
+    """
+
+    chunk_size: int = 4096
+    physical_volumes: tuple[str, ...] = (f"@{lvm_text.COW_PV_TAG}",)
+    file: str = ""
+    reserve: int = 0
+    size: int | None = None
+
+
+class LvmSource:
+    """A ``ChangeSource`` over one logical volume. Methods that are not async block."""
+
+    driver = "lvm"
+    tracks = True
+    consistency = "crash"
+
+    def __init__(
+        self, volume: str, *, lvm: Lvm, place: CowPlace, open_cow: Callable[[str], CowReader],
+        merge_chunks: MergeChunks, topology: Topology | None = None,
+    ) -> None:  # fmt: skip
+        """Name the volume; nothing is looked at yet.
+
+        Raises:
+            UsageError: ``volume`` is not ``vg/lv``.
+        """
+        self.volume = VolumeName.parse(volume)
+        self._lvm, self._place = lvm, place
+        self._open_cow, self._merge_chunks = open_cow, merge_chunks
+        self._topology = topology or Topology()
+        self._tables: dict[str, Exceptions] = {}
+        self._readers: weakref.WeakSet[DirectReader] = weakref.WeakSet()
+        self._size = 0
+
+    async def observe(self) -> HostView:
+        """Look at the volume and at every snapshot of ours on it.
+
+        A volume that somebody left suspended shows as a half-done snapshot without a point.
+
+        Raises:
+            VolumeError: it is missing, inactive, or not what this driver needs.
+        """
+        volumes = await self._lvm.volumes(self.volume.vg)
+        origin = self._origin(volumes)
+        ours = lvm_text.snapshots_of(volumes, origin)
+        return await asyncio.to_thread(self._view, origin, ours)
+
+    async def repair(self) -> list[str]:
+        """Repair every half-done state; see doctor.py."""
+        async with self._lvm.lock(self.volume.vg):
+            return await doctor.repair(self._lvm, self.volume)
+
+    async def take(self, point_id: str) -> Taken:
+        """Take the snapshot for ``point_id``, after a sync of the file system.
+
+        Raises:
+            SpaceError: the VG, or the disk under the COW space's file, has no room.
+            RefusedError: the place of the COW space, or a foreign snapshot, forbids it.
+            LvmError, HostError, BusyError: the command failed; what it left was removed.
+        """
+        started = time.monotonic()
+        async with self._lvm.lock(self.volume.vg):
+            volumes = await self._lvm.volumes(self.volume.vg)
+            origin = self._origin(volumes)
+            await self._refuse(volumes, origin)
+            await asyncio.to_thread(self._sync)
+            try:
+                suspended_s, at = await self._create(origin, point_id)
+            except BlocksnapError:
+                with contextlib.suppress(BlocksnapError):  # the first error is the one to tell
+                    await doctor.repair(self._lvm, self.volume)
+                raise
+            # A suspend drains what was written but flushes no disk's own cache.
+            await asyncio.to_thread(self._flush_origin)
+        return Taken(
+            point_id=point_id, time=datetime.fromtimestamp(at, UTC), suspend_s=suspended_s,
+            duration_s=time.monotonic() - started,
+        )  # fmt: skip
+
+    def open_snapshot(self, point_id: str) -> BlockReader:
+        """Open the content of the volume at the instant of ``point_id``.
+
+        Raises:
+            VolumeError: there is no such snapshot.
+        """
+        path = self._path(snapshot_name(point_id))
+        try:
+            reader = DirectReader(path, _size_of(path), effect="The point was not made.")
+        except OSError as error:
+            raise VolumeError(
+                f"The snapshot {path} cannot be opened: {error.strerror}.",
+                effect="Its point cannot be made.",
+                hint="'lvs -a' shows whether it still exists.",
+            ) from error
+        self._readers.add(reader)
+        return reader
+
+    def changes(self, base_id: str) -> Changes:
+        """Return what may have changed since the snapshot of ``base_id``.
+
+        Raises:
+            TrackingLostError: that snapshot is invalid or its table is damaged.
+        """
+        origin_size = _size_of(self._path(self.volume.lv))
+        with self._cow(base_id) as cow:
+            self._check_status(base_id)
+            table = _or_lost(base_id, lambda: cow.table(origin_size=origin_size))
+        self._tables = {base_id: table}  # of one base at a time: it may be large
+        self._size = origin_size
+        extents = self._merge_chunks(
+            table.old, chunk_size=table.chunk_size, origin_size=origin_size
+        )
+        return Changes(extents, table.chunk_size, len(table.old))
+
+    def saved(self, base_id: str, *, batch_size: int) -> Iterator[SavedBatch]:
+        """Yield the old content of every chunk that ``changes`` listed.
+
+        In the order of the COW device, so that reads are long. The last chunk of an origin that
+        is no multiple of the chunk size holds leftovers behind the origin's end.
+
+        Raises:
+            HostError: the COW device failed.
+        """
+        if base_id not in self._tables:
+            self.changes(base_id)
+        table = self._tables[base_id]
+        size = table.chunk_size
+        count = max(1, batch_size // size)
+        if not len(table.new):
+            return
+        old, new = _in_cow_order(table)
+        buffer = memoryview(mmap.mmap(-1, min(count, len(new)) * size))  # page-aligned
+        with self._cow(base_id) as cow:
+            for first in range(0, len(new), count):
+                part = slice(first, first + count)
+                data = buffer[: len(new[part]) * size]
+                _read_chunks(cow, new[part], size, data)
+                yield SavedBatch(size, old[part], data)
+
+    def check_valid(self, point_ids: tuple[str, ...]) -> None:
+        """Make sure that these snapshots were whole up to now.
+
+        Raises:
+            TrackingLostError: one of them is not.
+        """
+        for point_id in point_ids:
+            with self._cow(point_id) as cow:
+                _or_lost(point_id, cow.check_valid)
+            self._check_status(point_id)
+
+    async def remove(self, point_id: str) -> None:
+        """Remove the snapshot of ``point_id`` and give its space back; none there is success.
+
+        Raises:
+            BusyError: somebody else holds it open; nothing was changed.
+            LvmError, HostError: it could not be removed.
+        """
+        name = snapshot_name(point_id)
+        self._tables.pop(point_id, None)
+        for reader in list(self._readers):
+            if reader.path == self._path(name):
+                reader.close()
+        async with self._lvm.lock(self.volume.vg):
+            if await self._exists(name):
+                await self._await_release(name)
+                argv = lvm_text.remove_argv(self.volume.vg, name, udev=self._lvm.udev)
+                await self._lvm.guarded(argv, origin=self.volume.dm, names=(self._dm(name),))
+            left = await asyncio.to_thread(self._devices_of, name)
+            if left or await self._exists(name):
+                await doctor.repair(self._lvm, self.volume)
+
+    def cow_use(self, point_id: str) -> tuple[int, int] | None:
+        """Return (used, size) in bytes by ioctl; None when the snapshot is not whole or gone."""
+        with Control() as control:
+            return snapshot_numbers(control.status(self._dm(snapshot_name(point_id))))
+
+    async def examine(self) -> list[doctor.Finding]:
+        """Tell what is not as it should be; changes nothing."""
+        return await doctor.examine(self._lvm, self.volume)
+
+    def _origin(self, volumes: list[LogicalVolume]) -> LogicalVolume:
+        """Return the origin's row, or raise why it cannot be one."""
+        origin = next((v for v in volumes if v.name == self.volume.lv), None)
+        if origin is None:
+            raise VolumeError(
+                f"There is no logical volume {self.volume.lv!r} in {self.volume.vg!r}.",
+                effect="It is not protected until this is corrected.",
+                hint="Compare the name in the configuration with 'lvs'.",
+            )
+        refusal = lvm_text.unsuitable(origin)
+        if refusal:
+            raise VolumeError(
+                f"{self.volume} {refusal}; a classic snapshot of it is not possible.",
+                effect="It is not protected.",
+                hint="Use the driver 'scan', which works with anything.",
+            )
+        if origin.devno is None:
+            raise VolumeError(
+                f"{self.volume} is not active.",
+                effect="It cannot be read or written by anybody, so nothing can be lost.",
+                hint=f"Activate it: 'vgchange -ay {self.volume.vg}'. When that is refused because a"
+                " physical volume is missing, run 'blocksnapctl doctor --fix' first.",
+            )
+        return origin
+
+    async def _refuse(self, volumes: list[LogicalVolume], origin: LogicalVolume) -> None:
+        """Raise whatever forbids one more snapshot."""
+        foreign = lvm_text.foreign_snapshots(volumes, origin)
+        ours = lvm_text.snapshots_of(volumes, origin)
+        if foreign and not ours:
+            names = ", ".join(f"{v.vg}/{v.name}" for v in foreign)
+            raise RefusedError(
+                f"{self.volume} already has a snapshot of somebody else: {names}.",
+                effect="A second one would make every first write to a block slower again, so"
+                " protection was not started.",
+                hint=f"Remove it ('lvremove {names.split(',')[0]}') or ask whoever made it.",
+            )
+        pvs = await self._lvm.physical_volumes()
+        await asyncio.to_thread(
+            check_place, self._topology, self.volume.vg, origin.vg_uuid,
+            [p for p in pvs if p.vg == self.volume.vg], self._place.physical_volumes,
+        )  # fmt: skip
+        if self._place.file:
+            await asyncio.to_thread(check_room, self._place.file, self._place.reserve)
+
+    async def _create(self, origin: LogicalVolume, point_id: str) -> tuple[float, float]:
+        """Run lvcreate; return (suspended seconds, instant) once the snapshot is known whole."""
+        name = snapshot_name(point_id)
+        useful = lvm_text.cow_size_max(origin.size, self._place.chunk_size)
+        size = min(useful, self._place.size or useful)
+        argv = lvm_text.create_argv(
+            self.volume, volume_uuid=origin.uuid, point_id=point_id,
+            chunk_size=self._place.chunk_size, size=size,
+            places=self._place.physical_volumes, udev=self._lvm.udev,
+        )  # fmt: skip
+        guarded = await self._lvm.guarded(argv, origin=self.volume.dm, names=(self._dm(name),))
+        volumes = await self._lvm.volumes(self.volume.vg)
+        made = next((v for v in volumes if v.name == name), None)
+        view = await asyncio.to_thread(self._view, origin, [made] if made else [])
+        if made is None or view.snapshots[0].state != "good" or made.size < size:
+            raise LvmError(
+                f"lvcreate ended well, but {self.volume.vg}/{name} is no whole snapshot"
+                f" ({made.attr + f', {made.size} bytes' if made else 'absent'}).",
+                effect="It was removed; the volume is not affected.",
+                hint="See the kernel log.",
+            )
+        return guarded.suspended_s, guarded.suspended_at
+
+    def _view(self, origin: LogicalVolume, ours: list[LogicalVolume]) -> HostView:
+        with Control() as control:
+            seen = [
+                lvm_text.seen(v, snapshot_numbers(control.status(self._dm(v.name)))) for v in ours
+            ]
+            info = control.info(self.volume.dm)
+        if info is not None and info.suspended:
+            seen.append(SeenSnapshot(name=self.volume.lv, point_id="", state="half"))
+        return HostView(origin.uuid, origin.size, tuple(seen))
+
+    def _sync(self) -> None:
+        with Control() as control:
+            info = control.info(self.volume.dm)
+        if info is not None:
+            sync_file_systems(self._topology.mount_points(info.devno))
+
+    def _flush_origin(self) -> None:
+        path = self._path(self.volume.lv)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                durable.sync_file(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise HostError(
+                f"The disk under {path} could not be flushed: {error.strerror}.",
+                effect="No point was made from the new snapshot.",
+                hint="See the kernel log for that disk.",
+            ) from error
+
+    async def _exists(self, name: str) -> bool:
+        return any(v.name == name for v in await self._lvm.volumes(self.volume.vg))
+
+    async def _await_release(self, name: str) -> None:
+        """Wait until only the snapshot itself holds its COW device, and nobody the snapshot.
+
+        lvremove would take the snapshot away from above an open COW device and then fail.
+        """
+        deadline = time.monotonic() + RELEASE_S_MAX
+        while holder := await asyncio.to_thread(self._held, name):
+            if time.monotonic() > deadline:
+                who = await asyncio.to_thread(self._topology.holders, holder[1])
+                raise BusyError(
+                    f"The device {holder[0]} is held open by {', '.join(who) or 'somebody'}.",
+                    effect="The snapshot stays, and takes room, until it can be removed.",
+                    hint="Close it there; the removal is tried again by itself.",
+                )
+            await asyncio.sleep(_LOOK_S)
+
+    def _held(self, name: str) -> tuple[str, str] | None:
+        """Return name and number of a device of the snapshot that somebody has open."""
+        with Control() as control:
+            top, cow = control.info(self._dm(name)), control.info(f"{self._dm(name)}-cow")
+            if top is not None and top.open_count > 0:
+                return top.name, top.devno
+            used_by_top = 1 if top is not None and top.live else 0
+            if cow is not None and cow.open_count > used_by_top:
+                return cow.name, cow.devno
+        return None
+
+    def _devices_of(self, name: str) -> list[str]:
+        with Control() as control:
+            every = control.names()
+        return [n for n in every if n == self._dm(name) or n.startswith(self._dm(name) + "-")]
+
+    @contextlib.contextmanager
+    def _cow(self, point_id: str) -> Iterator[CowReader]:
+        path = f"{self._path(snapshot_name(point_id))}-cow"
+        cow = _or_lost(point_id, lambda: self._open_cow(path))
+        try:
+            yield cow
+        finally:
+            cow.close()
+
+    def _check_status(self, point_id: str) -> None:
+        if self.cow_use(point_id) is None:
+            raise _lost(point_id, "the kernel no longer tracks with it")
+
+    def _dm(self, name: str) -> str:
+        return dm_name(self.volume.vg, name)
+
+    def _path(self, name: str) -> str:
+        return f"/dev/mapper/{self._dm(name)}"
+
+
+def _in_cow_order(table: Exceptions) -> tuple[U64, U64]:
+    """Return (old, new) by position on the COW device; allocation order nearly always is."""
+    if np.all(table.new[1:] > table.new[:-1]):
+        return table.old, table.new
+    order = np.argsort(table.new, kind="stable")
+    return table.old[order], table.new[order]
+
+
+def _read_chunks(cow: CowReader, chunks: U64, size: int, data: memoryview) -> None:
+    """Fill ``data`` with COW chunks ``chunks``; neighbours are read at once."""
+    breaks = np.flatnonzero(np.diff(chunks) != 1) + 1
+    bounds = [0, *breaks.tolist(), len(chunks)]
+    for start, stop in itertools.pairwise(bounds):
+        cow.read_into(int(chunks[start]) * size, data[start * size : stop * size])
+
+
+def _or_lost(point_id: str, read: Callable[[], _T]) -> _T:
+    try:
+        return read()
+    except (CowFormatError, VolumeError) as error:
+        raise _lost(point_id, error.message) from error
+
+
+def _lost(point_id: str, why: str) -> TrackingLostError:
+    return TrackingLostError(
+        f"Change tracking since {point_id} is lost: {why}",
+        effect="The next point needs a full compare of the volume; no earlier point is affected.",
+        hint="The kernel log says whether the COW space was full or its disk failed.",
+    )
+
+
+def _size_of(path: str) -> int:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.lseek(fd, 0, os.SEEK_END)
+    finally:
+        os.close(fd)
