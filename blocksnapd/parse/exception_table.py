@@ -8,9 +8,10 @@ before it, and nothing behind the first ``new_chunk`` of 0 is looked at.
 
 What makes it fast: a port that reads many areas at once (they lie at a regular
 stride), numpy over some 65,536 entries at a time while they are in the
-processor's cache, and columns that grow in place. There is no Python object per
-entry. Memory: 18 bytes per entry while it reads, 20 while it looks for repeats
-(24 where the origin has more than 2**32 chunks), and about 3 MiB.
+processor's cache, and columns that are not copied when they grow. There is no
+Python object per entry. Memory: 16 bytes per entry while it reads (18 beyond
+2**26 entries), 20 while it looks for repeats (24 where the origin has more than
+2**32 chunks), and about 3 MiB.
 
 Rules: bytes from outside give a table or a ``CowFormatError`` that holds the
 offset, the number seen and the number wanted. Pure: the reader is handed in.

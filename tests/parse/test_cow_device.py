@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from blocksnapd.ports import CowReader, Exceptions
+
 C = 4096
 E = C // 16
 
@@ -76,6 +78,24 @@ def test_table_of_a_file(tmp_path: Path, chunk_size: int) -> None:
         table = device.table(origin_size=count * chunk_size)
         assert device.size == cow_format.bytes_needed(count, chunk_size)
     assert np.array_equal(table.old, old)
+
+
+def test_it_is_the_reader_that_sources_hand_out(
+    saved: tuple[str, CowImage, cow_images.U64],
+) -> None:
+    """The type checker proves the port; this proves the calls."""
+    path, image, old = saved
+    reader: CowReader = CowDevice(path)
+    try:
+        reader.check_valid()
+        entries: Exceptions = reader.table(origin_size=1000 * C)
+        view = memoryview(bytearray(512))
+        reader.read_into(0, view)
+    finally:
+        reader.close()
+    assert entries.chunk_size == C
+    assert len(entries.old) == len(entries.new) == len(old)
+    assert bytes(view) == image.read(0, 512)
 
 
 def test_the_table_outlives_the_device(saved: tuple[str, CowImage, cow_images.U64]) -> None:

@@ -137,6 +137,16 @@ def test_other_places_for_data_are_fine() -> None:
     assert np.array_equal(table.new, new)
 
 
+@pytest.mark.parametrize("chunk_size", [4096, 65536])
+def test_the_kernels_places_take_the_short_way(
+    chunk_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it a table is as right, but slower."""
+    monkeypatch.delattr(exception_table._Walk, "_check_no_area")
+    count = 3 * chunk_size // 16 + 5
+    assert len(parse(build(ascending(count), chunk_size=chunk_size), count * chunk_size)) == count
+
+
 def test_leftovers_in_the_last_area_itself_are_ignored() -> None:
     image = build(ascending(10), chunk_size=C)
     cow_images.set_entry(image, 11, old=1 << 60, new=1 << 60)
@@ -218,6 +228,14 @@ def test_repeats_beyond_32_bits_are_seen() -> None:
     cow_images.set_entry(image, 2, old=5 + (1 << 32))
     with pytest.raises(CowFormatError, match="chunk 4294967301 again"):
         parse(image, 1 << 53)
+
+
+def test_a_repeat_across_the_border_of_two_scans_is_seen() -> None:
+    """Sorted, the two would lie at 65535 and 65536: the last of one scan, the first of the next."""
+    old = ascending(70_000)
+    old[69_999] = 65_535
+    with pytest.raises(CowFormatError, match=r"Exception 69999 .* chunk 65535 again"):
+        parse(build(old, chunk_size=C), 70_000 * C)
 
 
 def test_a_loop_is_refused() -> None:
