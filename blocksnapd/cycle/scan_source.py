@@ -158,7 +158,7 @@ class ScanSource:
     async def remove(self, point_id: str) -> None:
         """Forget the instant of ``point_id``."""
         if point_id == self._point_id:
-            self._consistency = self.consistency
+            await asyncio.to_thread(lambda: self.consistency)  # the last look, remembered
             self._point_id, self._taken = "", None
 
     def _known(self, point_id: str) -> _Look:
