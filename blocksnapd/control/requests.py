@@ -1,0 +1,105 @@
+"""What came over the control socket → checked values. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from blocksnapd.errors import UsageError
+from blocksnapd.units import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from blocksnapd.control.messages import RunKind, RunRequest
+
+BODY_SIZE_MAX = 64 * 1024
+WAIT_MAX_S = 300.0
+TAGS_MAX = 16
+
+_Name = Annotated[str, Field(min_length=1, max_length=4096)]
+_Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class _RunRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    kind: RunKind
+    volume: _Name | None = None
+    point: _Name | None = None
+    to: Annotated[str, Field(pattern="^/", max_length=4096)] | None = None
+    tags: Annotated[list[_Tag], Field(max_length=TAGS_MAX)] | None = None
+    full: bool | None = None
+    sparse: bool | None = None
+    overwrite: bool | None = None
+
+
+_NEEDED = {"cycle": ("volume",), "restore": ("point", "to"), "verify": ()}
+_ALLOWED = {
+    "cycle": {"volume", "tags", "full"},
+    "restore": {"point", "to", "sparse", "overwrite"},
+    "verify": {"volume", "point"},
+}
+
+
+def parse_run_request(body: bytes) -> RunRequest:
+    """Return the body of POST /v1/runs.
+
+    Raises:
+        UsageError: not JSON, or not such a request.
+    """
+    try:
+        found = _RunRequest.model_validate(json.loads(body))
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        where = ".".join(map(str, detail["loc"])) or "the request"
+        raise UsageError(f"{where}: {detail['msg']}", effect="Nothing was started.") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"the body is not JSON: {error}", effect="Nothing was started.") from error
+    request = found.model_dump(exclude_none=True)
+    for key in _NEEDED[found.kind]:
+        if key not in request:
+            raise UsageError(f"a run of kind {found.kind!r} needs {key!r}")
+    for key in request.keys() - _ALLOWED[found.kind] - {"kind"}:
+        raise UsageError(f"{key!r} means nothing for a run of kind {found.kind!r}")
+    return cast("RunRequest", request)
+
+
+def parse_wait(query: Mapping[str, str]) -> float | None:
+    """Return the seconds of ``?wait=30s``, at most ``WAIT_MAX_S``; None: do not wait.
+
+    Raises:
+        UsageError: not a duration.
+    """
+    if "wait" not in query:
+        return None
+    try:
+        return min(WAIT_MAX_S, parse_duration(query["wait"]))
+    except ValueError as error:
+        raise UsageError(f"wait: {error}") from error
+
+
+def parse_since(query: Mapping[str, str]) -> int:
+    """Return ``?since=SEQ``: events after that number; negative: so many of the last ones.
+
+    Raises:
+        UsageError: not a whole number.
+    """
+    text = query.get("since", "0")
+    if len(text) > 20 or not text.removeprefix("-").isdecimal():
+        raise UsageError(f"since: {text[:40]!r} is not a whole number")
+    return int(text)
+
+
+def parse_flag(query: Mapping[str, str], name: str) -> bool:
+    """Return a flag such as ``?follow=1``.
+
+    Raises:
+        UsageError: neither 0 nor 1.
+    """
+    text = query.get(name, "0")
+    if text not in {"0", "1"}:
+        raise UsageError(f"{name}: {text[:40]!r} is neither 0 nor 1")
+    return text == "1"

@@ -1,0 +1,102 @@
+"""Which point does an operator mean? A text and the points there are → one of them. Pure.
+
+    p51d9a0               the start of a point's id
+    latest:vg0/home       the newest point of a volume; vg0/home@latest is the same
+    vg0/home@TIME         the newest point not after TIME
+
+TIME is ISO 8601, ``2026-11-22T14:05`` or with seconds, with a space for the ``T``, with a zone
+or without; without one it is UTC, and the answer's ``note`` says so.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from blocksnapd.control.messages import parse_time
+from blocksnapd.errors import NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from blocksnapd.control.messages import Point
+
+SELECTOR_LENGTH_MAX = 4096
+CANDIDATES_SHOWN_MAX = 5
+_LIST_HINT = "List the points with: blocksnapctl points"
+_TIME_HINT = "Write the time like vg0/home@2026-11-22T14:05 (UTC) or …T14:05+01:00."
+
+
+def resolve(selector: str, points: Sequence[Point]) -> Point:
+    """Return the point that ``selector`` names, with a ``note`` where it had to be interpreted.
+
+    Raises:
+        UsageError: it is no selector, or fits several points. NotFoundError: it fits none.
+    """
+    if not selector or len(selector) > SELECTOR_LENGTH_MAX:
+        raise UsageError("an empty or endless text names no point", hint=_LIST_HINT)
+    if selector.startswith("latest:"):
+        return _newest(selector.removeprefix("latest:"), points)
+    volume, at, moment = selector.rpartition("@")
+    if not at:
+        return _by_prefix(selector, points)
+    if moment == "latest":
+        return _newest(volume, points)
+    return _not_after(volume, moment, points)
+
+
+def _of(volume: str, points: Sequence[Point]) -> list[Point]:
+    found = sorted((p for p in points if p["volume"] == volume), key=lambda p: p["seq"])
+    if not found:
+        known = sorted({p["volume"] for p in points})
+        raise NotFoundError(
+            f"there is no point of a volume {volume!r}",
+            hint=f"Volumes with points: {', '.join(known[:20]) or 'none'}.",
+        )
+    return found
+
+
+def _newest(volume: str, points: Sequence[Point]) -> Point:
+    return _of(volume, points)[-1]
+
+
+def _by_prefix(prefix: str, points: Sequence[Point]) -> Point:
+    exact = [p for p in points if p["id"] == prefix]
+    found = exact or [p for p in points if p["id"].startswith(prefix)]
+    if not found:
+        raise NotFoundError(f"no point's id begins with {prefix!r}", hint=_LIST_HINT)
+    if len(found) > 1:
+        shown = ", ".join(p["id"] for p in found[:CANDIDATES_SHOWN_MAX])
+        more = ", …" if len(found) > CANDIDATES_SHOWN_MAX else ""
+        raise UsageError(
+            f"{prefix!r} begins the ids of {len(found)} points: {shown}{more}",
+            hint="Give more of the id.",
+        )
+    return found[0]
+
+
+def _not_after(volume: str, text: str, points: Sequence[Point]) -> Point:
+    moment, note = _moment(text)
+    candidates = _of(volume, points)
+    found = [p for p in candidates if parse_time(p["time"]) <= moment]
+    if not found:
+        raise NotFoundError(
+            f"{volume} has no point as old as {moment:%Y-%m-%d %H:%M:%S} UTC",
+            hint=f"Its oldest is {candidates[0]['id']} of {candidates[0]['time']}.",
+        )
+    best = max(found, key=lambda p: (parse_time(p["time"]), p["seq"]))
+    return {**best, "note": note} if note else best
+
+
+def _moment(text: str) -> tuple[datetime, str]:
+    has_time = re.match(r"\d{4}-?\d\d-?\d\d[T ]\d\d", text)
+    try:
+        moment = datetime.fromisoformat(text) if has_time else None
+    except ValueError:
+        moment = None
+    if moment is None:
+        raise UsageError(f"{text!r} is not a date with a time", hint=_TIME_HINT)
+    if moment.tzinfo is not None:
+        return moment.astimezone(UTC), ""
+    return moment.replace(tzinfo=UTC), f"No time zone was given: {text} was read as UTC."

@@ -1,0 +1,104 @@
+"""The control socket: connections in, within limits. Edge: aiohttp.
+
+Every connection that has not sent a whole request head within ``HEAD_TIMEOUT_S`` is dropped, and
+so is every one above ``CONNECTIONS_MAX``; an idle one goes after ``IDLE_TIMEOUT_S``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from blocksnapd.control.routes import Routes
+
+if TYPE_CHECKING:
+    import socket
+
+    from blocksnapd.control.access import Access
+    from blocksnapd.control.operations import Operations
+
+log = logging.getLogger(__name__)
+
+HEAD_TIMEOUT_S = 10.0
+IDLE_TIMEOUT_S = 75.0
+STOP_TIMEOUT_S = 2.0
+CONNECTIONS_MAX = 256
+
+
+class ControlServer:
+    """``await start(socket)`` … ``await stop()``; in between it answers.
+
+    Args:
+        operations: whom to ask.
+        access: who may.
+        head_timeout_s: how long a new connection may stay silent.
+    """
+
+    def __init__(
+        self,
+        operations: Operations,
+        access: Access,
+        *,
+        head_timeout_s: float = HEAD_TIMEOUT_S,
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> None:
+        self._routes = Routes(operations, access)
+        self._head_timeout_s = head_timeout_s
+        self._connections_max = connections_max
+        self._runner: web.AppRunner | None = None
+        self._reaper: asyncio.Task[None] | None = None
+        self._path = ""
+
+    async def start(self, listening: socket.socket) -> None:
+        """Answer on a socket that is bound and listens: ours, or one systemd handed in."""
+        app = self._routes.application()
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            keepalive_timeout=IDLE_TIMEOUT_S,
+            shutdown_timeout=STOP_TIMEOUT_S,
+        )
+        await self._runner.setup()
+        await web.SockSite(self._runner, listening).start()
+        self._path = str(listening.getsockname())
+        self._reaper = asyncio.create_task(self._reap(), name="control-reaper")
+
+    async def stop(self, *, unlink: bool = True) -> None:
+        """End the streams, let short requests finish, close; remove the socket's file."""
+        self._routes.closing.set()
+        if self._reaper is not None:
+            self._reaper.cancel()
+            await asyncio.wait({self._reaper})
+        if self._runner is not None:
+            await self._runner.cleanup()
+            if unlink:
+                with contextlib.suppress(OSError):
+                    os.unlink(self._path)
+
+    async def _reap(self) -> None:
+        """Drop who stays silent, and who is too many."""
+        seen: dict[asyncio.WriteTransport, float] = {}
+        loop = asyncio.get_running_loop()
+        while True:
+            open_now = self._transports()
+            seen = {t: seen.get(t, loop.time()) for t in open_now}
+            silent = [
+                t
+                for t, since in seen.items()
+                if t not in self._routes.speakers and loop.time() - since >= self._head_timeout_s
+            ]
+            for transport in {*silent, *open_now[self._connections_max :]}:
+                log.info("a silent or surplus connection to the control socket was dropped")
+                transport.abort()
+            await asyncio.sleep(self._head_timeout_s / 4)
+
+    def _transports(self) -> list[asyncio.WriteTransport]:
+        server = self._runner.server if self._runner else None
+        found = (handler.transport for handler in server.connections) if server else ()
+        return [t for t in found if isinstance(t, asyncio.WriteTransport)]
