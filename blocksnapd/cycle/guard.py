@@ -200,8 +200,8 @@ def run(order: Order, control: Control, *, locked: bool) -> Report:
     stdout, stderr = child.said()
     return Report(
         status=status, stdout=stdout, stderr=stderr, duration_s=time.monotonic() - started,
-        suspended_s=watch.longest_s, suspended_at=watch.seen_at or ended_at, resumed=resumed, killed=killed,
-        locked=locked, trouble=trouble,
+        suspended_s=watch.longest_s, suspended_at=watch.seen_at or ended_at, resumed=resumed,
+        killed=killed, locked=locked, trouble=trouble,
     )  # fmt: skip
 
 
@@ -250,7 +250,8 @@ def _protect() -> bool:
     """Leave the parent's session, the OOM killer's list and swap; return whether memory is locked.
 
     With real-time priority a busy machine delays neither the measurement nor the rescue; the
-    command itself does not inherit it. Each step may be refused to a process without the rights; the guard works without them.
+    command itself does not inherit it. Each step may be refused to a process without the rights;
+    the guard works without them.
     """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)  # only the end of the command ends the guard
