@@ -41,8 +41,13 @@ _REPOSITORY_SAFE = "The repository is untouched."
 class Target(Protocol):
     """What is restored to, open: ``FileTarget`` or ``DeviceTarget``. Called in this order."""
 
-    path: str
-    kind: Kind
+    @property
+    def path(self) -> str:
+        """The file or device that is written to."""
+
+    @property
+    def kind(self) -> Kind:
+        """What it is."""
 
     @property
     def leftover(self) -> str:

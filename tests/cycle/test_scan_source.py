@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from blocksnapd.cycle import scan_source
 from blocksnapd.cycle.rotation import Asked, Remove, Ship, Take, decide
 from blocksnapd.cycle.scan_source import FILE_TICK_S, SMEARED, UNCHANGED, UNKNOWN, ScanSource
 from blocksnapd.errors import NotAllowedError, TrackingLostError, VolumeError
@@ -219,7 +218,7 @@ async def test_a_file_without_rights_is_told(path: Path, monkeypatch: pytest.Mon
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patch:
-        patch.setattr(scan_source.os, "open", refuse)
+        patch.setattr(os, "open", refuse)
         with pytest.raises(NotAllowedError, match="Permission denied"):
             await source(path).observe()
 

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocksnapd.errors import ChecksumError
@@ -121,7 +121,7 @@ def test_a_device_that_loses_its_first_bytes_is_caught_and_stays_blank(
 
 
 @given(offset=st.integers(0, SIZE), length=st.integers(0, SIZE))
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None)
 def test_a_write_lands_where_it_belongs_across_the_held_back_border(
     device: str, offset: int, length: int
 ) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocksnapd.restore.content_sum import ContentSum
@@ -47,6 +47,7 @@ sizes = st.builds(
 @given(
     sizes, st.lists(st.integers(0, 1 << 30), max_size=8), st.integers(0, 9), st.integers(1, 5000)
 )
+@settings(deadline=None, max_examples=50)
 def test_reading_data_ranges_of_any_alignment_sums_up_the_image(
     size: int, marks: list[int], seed: int, granularity: int
 ) -> None:
@@ -58,6 +59,7 @@ def test_reading_data_ranges_of_any_alignment_sums_up_the_image(
 
 
 @given(sizes, st.integers(0, 1 << 30))
+@settings(deadline=None, max_examples=30)
 def test_one_byte_that_differs_changes_the_sum_and_is_found(size: int, at: int) -> None:
     image = MemoryImage(bytes(size))
     other = MemoryImage(content(size, [at]))

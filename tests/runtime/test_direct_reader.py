@@ -44,7 +44,7 @@ def open_without_direct(path: str, flags: int) -> int:
 
 
 @given(offsets, offsets, st.sampled_from([0, 1, 512]))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_any_range_into_any_memory_is_the_files(path: str, one: int, other: int, skew: int) -> None:
     start, end = sorted((one, other))
     memory = memoryview(mmap.mmap(-1, SIZE + 4096))[skew : skew + end - start]
