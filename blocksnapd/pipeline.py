@@ -24,6 +24,7 @@ from blocksnapd.cycle.journal import Pending
 from blocksnapd.cycle.rotation import Asked, Remove, Repair, Ship, Take, Wait, decide
 from blocksnapd.errors import (
     BlocksnapError,
+    BusyError,
     CancelledRunError,
     HostError,
     TrackingLostError,
@@ -109,6 +110,12 @@ class Cycle:
             except TrackingLostError as error:
                 self._reporter.event("tracking-lost", error.sentences())
                 asked = replace(asked, compare="overflow")
+            except (HostError, BusyError) as error:
+                if committed is None or not isinstance(command, Remove):
+                    raise
+                # The point stands. The next cycle removes the old snapshot before all else.
+                self._reporter.event("remove-failed", error.sentences())
+                return committed
             if isinstance(command, Take):
                 asked = replace(asked, due=False)
         raise HostError(

@@ -106,14 +106,19 @@ class CowReader(Protocol):
 
 
 class ChangeSource(Protocol):
-    """How one volume's changes are tracked. Snapshots are known by the point they were taken for.
+    """How one volume's changes are tracked. Snapshots are known by the point they were taken for."""
 
-    ``tracks`` is False for a source that can only compare everything (driver ``scan``).
-    """
+    @property
+    def driver(self) -> str:
+        """The driver's name, as in the configuration."""
 
-    driver: str
-    tracks: bool
-    consistency: str
+    @property
+    def tracks(self) -> bool:
+        """Whether ``changes`` can leave anything out."""
+
+    @property
+    def consistency(self) -> str:
+        """What is known of the last point's instant; ask after its last byte was read."""
 
     async def observe(self) -> HostView:
         """Look at the volume and at every snapshot of ours on it.

@@ -19,7 +19,8 @@ from blocksnapd.runtime import durable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from blocksnapd.model import PointHead, RestorePoint
+    from blocksnapd.model import RestorePoint
+    from blocksnapd.store.repository import PointOutline
 
 
 class Catalogue:
@@ -31,7 +32,7 @@ class Catalogue:
         self._target = target
         self._points: dict[str, Point] = {}
 
-    async def load(self, outlines: Iterable[PointHead]) -> None:
+    async def load(self, outlines: Iterable[PointOutline]) -> None:
         """Learn the points that the repository has, with the details this host remembers."""
         known = {p["id"]: p for p in await self._read()}
         self._points = {
@@ -63,7 +64,7 @@ class Catalogue:
             pass
         return points
 
-    def _outline(self, head: PointHead) -> Point:
+    def _outline(self, head: PointOutline) -> Point:
         return {
             "schema": SCHEMA,
             "id": head.point_id,

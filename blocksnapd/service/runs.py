@@ -164,6 +164,20 @@ class RunBook:
                 hint="List them with: blocksnapctl runs",
             ) from None
 
+    def cancel(self, run_id: str, who: Who) -> LiveRun:
+        """Ask the run to stop; one that is done already stays as it is.
+
+        Raises:
+            NotFoundError: no such run. BusyError: it can't be stopped yet.
+        """
+        run = self.get(run_id)
+        if run.result is None:
+            if run.cancel is None:
+                raise BusyError(f"run {run_id} has not begun", hint="Ask again in a moment.")
+            run.warnings = [*run.warnings, f"cancelled by {who.get('login') or who.get('uid')}"]
+            run.cancel()
+        return run
+
     async def wait(self, run_id: str, timeout_s: float) -> LiveRun:
         """Return the run once it is done, or as it is after ``timeout_s``."""
         run = self.get(run_id)

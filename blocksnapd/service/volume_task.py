@@ -118,6 +118,11 @@ class VolumeTask:
         self._wake.set()
         return run, False
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a cycle is under way or waits for a slot."""
+        return self._book.active("cycle", self.settings.name) is not None
+
     def next_due_in_s(self) -> float:
         """Return the seconds until the next cycle may start."""
         since = None if self._started is None else self._clock.monotonic() - self._started
@@ -129,6 +134,16 @@ class VolumeTask:
         self._wake.set()
         if self._cycle is not None:
             self._cycle.cancel(keep_pending=True)
+
+    async def open(self) -> None:
+        """Open the parts and repair what a crash left; a failure is told and tried again later."""
+        try:
+            self.opened = await self._opener()
+        except BlocksnapError as error:
+            self.cause = problem(error)
+            log.warning("%s: %s", self.settings.name, error.sentences())
+        else:
+            self._note_opened(self.opened)
 
     async def run(self) -> None:
         """Run cycles until :meth:`stop`."""
@@ -240,8 +255,10 @@ class VolumeTask:
         return True
 
     def _note_opened(self, opened: Opened) -> None:
-        points = opened.catalogue.points()
-        self._metrics.points(self.settings.name, self.settings.target, len(points))
+        name, target, newest = self.settings.name, self.settings.target, opened.catalogue.newest()
+        self._metrics.points(name, target, len(opened.catalogue.points()))
+        if newest is not None:
+            self._metrics.last_point(name, target, parse_time(newest["time"]).timestamp())
 
     def _finish(
         self, run: LiveRun, point: RestorePoint | None, error: BlocksnapError | None

@@ -35,7 +35,7 @@ class PackReader:
         ref = place.ref
         scope = Scope(key.source.repository_id, place.volume_id, ref.name)
         tail_at = place.offset + ref.size - ref.tail_size
-        tail = store.get_range(place.holder, tail_at, ref.tail_size)
+        self.tail = tail = store.get_range(place.holder, tail_at, ref.tail_size)
         if digest(tail) != ref.tail_digest:
             raise damaged(f"the tail of {ref.name}")
         self.index, footer = unpack_tail(tail, scope, key.metadata_private)
@@ -49,6 +49,11 @@ class PackReader:
         info = scope.binding("frame")
         data_key = open_key(footer.data_seal, key.data_private, info, what=ref.name)
         self._codec = FrameCodec(scope, data_key)
+
+    @property
+    def slots_per_frame(self) -> int:
+        """Blocks in every frame but perhaps the last."""
+        return self._frame_blocks
 
     @property
     def frames(self) -> int:

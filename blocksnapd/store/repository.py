@@ -43,6 +43,7 @@ from blocksnapd.store.point_reader import PointReader, map_of
 from blocksnapd.store.repo_file import SIZE_MAX, unpack_repository
 from blocksnapd.store.seal import digest
 from blocksnapd.store.sink import Sink, check_free
+from blocksnapd.store.verify import ObjectCheck, Verifier, VerifyReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -216,6 +217,27 @@ class Repository:
         else:
             chain = reader.chain(point.name, point.digest)
         return Image(self._store, key, chain[-1].point, map_of(chain))
+
+    def verify(
+        self,
+        point: RestorePoint | str,
+        *,
+        data: bool = True,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> VerifyReport:
+        """Read what a point needs and tell what is damaged; see ``verify.py``.
+
+        ``data`` False reads structure only: points, and the tails of packs.
+
+        Raises:
+            KeyMissingError: no restore.key. NotFoundError: there is no such point.
+        """
+        name = point if isinstance(point, str) else point.name
+        return Verifier(self._store, self._reader(), progress).verify(name, with_data=data)
+
+    def history(self, volume_id: str) -> tuple[ObjectCheck, ...]:
+        """Check tag and chain of every point of a volume, oldest first; needs no restore.key."""
+        return Verifier(self._store, self._reader()).history(volume_id)
 
     def _names(self, volume_id: str) -> list[str]:
         return [n for n in self._store.list_names(points_prefix(volume_id)) if is_point_name(n)]

@@ -1,0 +1,171 @@
+"""blocksnapd: the daemon, and the jobs that need its insides. argv → exit code.
+
+blocksnapd [run] [--config FILE]                    protect the configured volumes
+blocksnapd check [--config FILE]                    check the configuration
+blocksnapd init URL --keys DIR [--passphrase]       make a repository and its keys
+blocksnapd cow create|attach|remove [NAME]          the configured COW space
+blocksnapd doctor [--fix] [--config FILE]           find and repair half-done states
+blocksnapd worker --socket PATH --repo URL --key FILE   serve one repository to its caller
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from blocksnapd import __version__
+from blocksnapd.control.messages import DEFAULT_CONFIG, EXIT_INTERRUPTED, EXIT_OK
+from blocksnapd.errors import BlocksnapError, NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code, one of the constants ``EXIT_*``."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.DEBUG if arguments.verbose else logging.INFO,
+        format="%(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        result: int | None = arguments.command(arguments)
+    except BlocksnapError as error:
+        sys.stderr.write(f"blocksnapd: {error.message}\n")
+        for more in (error.effect, error.hint):
+            if more:
+                sys.stderr.write(f"  {more}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return result or EXIT_OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("blocksnapd", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--version", action="version", version=f"blocksnapd {__version__}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log more")
+    parser.add_argument("--config", default=DEFAULT_CONFIG, metavar="FILE")
+    parser.set_defaults(command=_run)
+    commands = parser.add_subparsers(title="commands")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--config", default=argparse.SUPPRESS, metavar="FILE", help=f"default: {DEFAULT_CONFIG}"
+    )
+
+    def add(name: str, command: object, text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, parents=[shared], help=text, description=text)
+        made.set_defaults(command=command)
+        return made
+
+    add("run", _run, "protect the configured volumes (the default)")
+    add("check", _check, "check the configuration, change nothing")
+    init = add("init", _init, "make a repository and its keys")
+    init.add_argument("url", help="a directory that is empty or does not exist yet")
+    init.add_argument("--keys", required=True, metavar="DIR", help="where the key files go")
+    init.add_argument(
+        "--passphrase", action="store_true", help="seal restore.key with a passphrase (asked for)"
+    )
+    cow = add("cow", _cow, "set up, attach or remove the configured COW space")
+    cow.add_argument("verb", choices=["create", "attach", "remove"])
+    cow.add_argument("name", nargs="*", help="of [cow.NAME]; all of them when left out")
+    doctor = add("doctor", _doctor, "find half-done states; with --fix repair them")
+    doctor.add_argument("--fix", action="store_true")
+    worker = add("worker", _worker, "serve one repository on a private socket (for blocksnapctl)")
+    worker.add_argument("--socket", required=True)
+    worker.add_argument("--repo", required=True)
+    worker.add_argument("--key", required=True)
+    worker.add_argument("--passphrase-fd", type=int, default=None)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from blocksnapd.config import load
+    from blocksnapd.daemon import run_daemon
+
+    asyncio.run(run_daemon(load(arguments.config)))
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from blocksnapd.config import load
+
+    config = load(arguments.config)
+    print(f"{config.path}: {len(config.volumes)} volumes, {len(config.targets)} targets")
+
+
+def _init(arguments: argparse.Namespace) -> None:
+    from blocksnapd.store.init import init_repository
+
+    passphrase = _new_passphrase() if arguments.passphrase else None
+    print(init_repository(arguments.url, arguments.keys, passphrase).advice(), end="")
+
+
+def _new_passphrase() -> str:
+    first = getpass.getpass("Passphrase for restore.key: ")
+    if first != getpass.getpass("Again: "):
+        raise UsageError("the two passphrases differ", hint="Nothing was made; try again.")
+    if not first:
+        raise UsageError("an empty passphrase seals nothing", hint="Leave --passphrase out.")
+    return first
+
+
+def _cow(arguments: argparse.Namespace) -> None:
+    from blocksnapd.config import load
+    from blocksnapd.cycle import cow_space
+    from blocksnapd.cycle.lvm import Lvm
+    from blocksnapd.service.opening import as_cow_space
+
+    config = load(arguments.config)
+    verbs = {
+        "create": cow_space.create,
+        "attach": cow_space.attach,
+        "remove": cow_space.remove,
+    }
+    for name in arguments.name or config.cow:
+        if name not in config.cow:
+            raise NotFoundError(
+                f"{config.path} has no [cow.{name}]",
+                hint=f"It has: {', '.join(config.cow) or 'none'}",
+            )
+        space = as_cow_space(config.cow[name])
+        done = asyncio.run(verbs[arguments.verb](Lvm(), space))
+        for sentence in done or [f"Nothing to do for COW space {name}."]:
+            print(sentence)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from blocksnapd.config import load
+    from blocksnapd.service.checkup import checkup
+
+    return asyncio.run(checkup(load(arguments.config), fix=arguments.fix))
+
+
+def _worker(arguments: argparse.Namespace) -> None:
+    from blocksnapd.daemon import run_worker
+    from blocksnapd.store.files import local_path
+    from blocksnapd.store.repository import Repository
+
+    def passphrase() -> str:
+        if arguments.passphrase_fd is None:
+            raise UsageError("restore.key is sealed", hint="Give its passphrase.")
+        with os.fdopen(arguments.passphrase_fd) as file:
+            return file.readline().rstrip("\n")
+
+    repository = Repository.open(arguments.repo, restore_key=arguments.key, passphrase=passphrase)
+    asyncio.run(run_worker(repository, local_path(arguments.repo), arguments.socket, _wait_for_end))
+
+
+def _wait_for_end() -> None:
+    """Return once standard input is closed: whoever started the worker is gone."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""The daemon: builds every part, starts it, and ends it in good order.
+
+start   sockets → open every volume (repairs what a crash left) → READY → tasks
+stop    no new cycles → the step under way ends → state is on disk → sockets close
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+
+from blocksnapd.control import unix_socket
+from blocksnapd.control.events import EventLog
+from blocksnapd.control.metrics_http import MetricsServer
+from blocksnapd.control.server import ControlServer
+from blocksnapd.cycle.lvm import Lvm
+from blocksnapd.errors import HostError
+from blocksnapd.metrics import Metrics
+from blocksnapd.runtime import durable, notify
+from blocksnapd.runtime.clock import SystemClock
+from blocksnapd.runtime.supervise import Supervisor
+from blocksnapd.service.host_operations import HostOperations
+from blocksnapd.service.opening import VolumeOpener
+from blocksnapd.service.runs import RunBook
+from blocksnapd.service.targets import TargetWatch
+from blocksnapd.service.volume_task import VolumeTask
+from blocksnapd.service.worker_operations import WorkerOperations
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from blocksnapd.config import Config
+    from blocksnapd.control.access import Access
+    from blocksnapd.control.operations import Operations
+    from blocksnapd.store.repository import Repository
+
+log = logging.getLogger(__name__)
+
+STATUS_INTERVAL_S = 5.0
+OPEN_S_MAX = 120.0
+STOP_S_MAX = 90.0
+# A scheduler that looked at nothing for so long is stuck; a cycle under way may take its time.
+STUCK_AFTER_S = 120.0
+
+
+async def run_daemon(config: Config) -> None:
+    """Protect the configured volumes until SIGTERM or SIGINT.
+
+    Raises:
+        BlocksnapError: the daemon could not start.
+    """
+    await asyncio.to_thread(durable.make_dirs, config.daemon.state_dir)
+    stop = _stop_signal()
+    access = unix_socket.access_for(config.control.read_group, config.control.admin_group)
+    handed_in = notify.listen_sockets()
+    sockets = handed_in or [unix_socket.bind(config.control.socket, access)]
+    clock = SystemClock()
+    events = await EventLog.open(config.daemon.state_dir, clock)
+    metrics = Metrics(CollectorRegistry())
+    metrics.configure(config)
+    book = RunBook(clock)
+    tasks = _volume_tasks(config, book=book, metrics=metrics, events=events, clock=clock)
+    targets = TargetWatch(config.targets, metrics, clock)
+    operations = HostOperations(tasks, targets, book, events, clock)
+    async with contextlib.AsyncExitStack() as stack:
+        await _serve(stack, operations, access, sockets, are_ours=not handed_in)
+        await _serve_metrics(stack, metrics, config, events)
+        async with Supervisor() as supervisor:
+            supervisor.eternal("events", events.write_forever())
+            await _open_all(tasks)
+            supervisor.eternal("targets", targets.run())
+            running = [supervisor.passing(f"volume {n}", t.run()) for n, t in tasks.items()]
+            supervisor.eternal("watchdog", notify.feed_watchdog(clock, _is_alive(tasks, clock)))
+            supervisor.eternal("status", _tell_status(operations, clock))
+            operations.is_ready = True
+            notify.ready(f"{len(tasks)} volumes")
+            log.info("ready: %d volumes", len(tasks))
+            await stop.wait()
+            await _stop_volumes(tasks, running)
+            events.say("stopped", "the daemon stopped in good order")
+            await events.flush()
+            supervisor.stop()
+
+
+async def run_worker(
+    repository: Repository, directory: str, socket_path: str, ended: Callable[[], None]
+) -> None:
+    """Serve one repository on a private socket until SIGTERM, or until ``ended`` returns.
+
+    Args:
+        repository: opened with the caller's key.
+        directory: the repository's directory.
+        socket_path: where to listen.
+        ended: blocks until whoever started the worker is gone.
+    """
+    stop = _stop_signal()
+    clock = SystemClock()
+    operations = WorkerOperations(repository, directory, RunBook(clock), clock)
+    await operations.load()
+    access = unix_socket.access_for(None, None)
+    loop = asyncio.get_running_loop()
+
+    def wait_for_end() -> None:
+        ended()
+        with contextlib.suppress(RuntimeError):  # the loop may be closed by then
+            loop.call_soon_threadsafe(stop.set)
+
+    async with contextlib.AsyncExitStack() as stack:
+        sockets = [unix_socket.bind(socket_path, access)]
+        await _serve(stack, operations, access, sockets, are_ours=True)
+        threading.Thread(target=wait_for_end, name="wait-for-end", daemon=True).start()
+        await stop.wait()
+        await operations.close()
+
+
+async def _serve(
+    stack: contextlib.AsyncExitStack,
+    operations: Operations,
+    access: Access,
+    sockets: list[socket.socket],
+    *,
+    are_ours: bool,
+) -> None:
+    for listening in sockets:
+        answering = ControlServer(operations, access)
+        await answering.start(listening)
+        stack.push_async_callback(answering.stop, unlink=are_ours)
+
+
+async def _serve_metrics(
+    stack: contextlib.AsyncExitStack, metrics: Metrics, config: Config, events: EventLog
+) -> None:
+    endpoint = MetricsServer(metrics.registry)
+    try:
+        await endpoint.start(config.metrics.listen)
+    except HostError as error:
+        events.say("metrics-unserved", error.sentences(), severity="error")
+    stack.push_async_callback(endpoint.stop)
+
+
+def _volume_tasks(
+    config: Config, *, book: RunBook, metrics: Metrics, events: EventLog, clock: SystemClock
+) -> dict[str, VolumeTask]:
+    freezes = [v.cow.freeze_max_s for v in config.volumes.values() if v.cow]
+    lvm = Lvm(suspend_s_max=max(freezes, default=2.0))
+    slots = asyncio.Semaphore(config.daemon.max_parallel_runs)
+    return {
+        name: VolumeTask(
+            settings,
+            VolumeOpener(config, settings, lvm=lvm, clock=clock, say=events.say),
+            book=book,
+            metrics=metrics,
+            say=events.say,
+            clock=clock,
+            slots=slots,
+        )
+        for name, settings in config.volumes.items()
+    }
+
+
+async def _open_all(tasks: dict[str, VolumeTask]) -> None:
+    notify.status("repairing what a crash may have left")
+    notify.extend_timeout(OPEN_S_MAX)
+    await asyncio.gather(*(task.open() for task in tasks.values()))
+
+
+async def _stop_volumes(tasks: dict[str, VolumeTask], running: list[asyncio.Task[None]]) -> None:
+    notify.stopping("ending the step under way")
+    notify.extend_timeout(STOP_S_MAX)
+    for task in tasks.values():
+        task.stop()
+    if running:
+        _, late = await asyncio.wait(running, timeout=STOP_S_MAX)
+        for straggler in late:
+            log.warning("%s did not end in time", straggler.get_name())
+
+
+def _is_alive(tasks: dict[str, VolumeTask], clock: SystemClock) -> Callable[[], bool]:
+    def check() -> bool:
+        return all(
+            task.is_at_work or clock.monotonic() - task.last_turn < STUCK_AFTER_S
+            for task in tasks.values()
+        )
+
+    return check
+
+
+async def _tell_status(operations: HostOperations, clock: SystemClock) -> None:
+    while True:
+        states = [v["state"] for v in (await operations.status())["volumes"]]
+        counts = {state: states.count(state) for state in dict.fromkeys(states)}
+        notify.status(", ".join(f"{n} {state}" for state, n in counts.items()) or "no volumes")
+        await clock.sleep(STATUS_INTERVAL_S)
+
+
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop

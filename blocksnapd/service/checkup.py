@@ -1,0 +1,56 @@
+"""``doctor``: looks at everything the configuration names, tells what is wrong, repairs it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from blocksnapd.control.messages import EXIT_FAILED, EXIT_OK
+from blocksnapd.cycle import cow_space, doctor
+from blocksnapd.cycle.lvm import Lvm
+from blocksnapd.cycle.lvm_text import VolumeName
+from blocksnapd.errors import BlocksnapError
+from blocksnapd.service.opening import as_cow_space
+from blocksnapd.service.targets import reach
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from blocksnapd.config import Config
+
+
+async def checkup(config: Config, *, fix: bool) -> int:
+    """Print what is found and done; return 0 when everything is right, 1 when something is not."""
+    lvm, bad = Lvm(), 0
+    if fix:
+        for space in config.cow.values():
+            bad += await _told(cow_space.attach(lvm, as_cow_space(space)))
+    for name in (n for n, v in config.volumes.items() if v.driver == "lvm"):
+        volume = VolumeName.parse(name)
+        if fix:
+            bad += await _told(doctor.repair(lvm, volume))
+        bad += await _examined(lvm, volume)
+    for target in config.targets.values():
+        bad += await _told(reach(target))
+    print("everything is right" if not bad else f"{bad} things are not right")
+    return EXIT_FAILED if bad else EXIT_OK
+
+
+async def _told(work: Awaitable[list[str]]) -> int:
+    try:
+        for sentence in await work:
+            print(sentence)
+    except BlocksnapError as error:
+        print(f"[{error.code}] {error.sentences()}")
+        return 1
+    return 0
+
+
+async def _examined(lvm: Lvm, volume: VolumeName) -> int:
+    try:
+        findings = await doctor.examine(lvm, volume)
+    except BlocksnapError as error:
+        print(f"[{error.code}] {error.sentences()}")
+        return 1
+    for found in findings:
+        print(f"[{found.code}] {found.what} {found.effect} {found.fix}")
+    return len(findings)

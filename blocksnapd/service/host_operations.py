@@ -1,0 +1,151 @@
+"""What the operator may ask of the daemon that protects volumes: the port ``Operations``."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from blocksnapd import __version__
+from blocksnapd.control.messages import SCHEMA, format_time
+from blocksnapd.control.selectors import resolve
+from blocksnapd.errors import KeyMissingError, NotFoundError, UsageError
+from blocksnapd.service.status import volume_status
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from blocksnapd.control.events import EventLog
+    from blocksnapd.control.messages import (
+        Event,
+        Point,
+        Run,
+        RunRequest,
+        Started,
+        Status,
+        VolumeStatus,
+        Who,
+    )
+    from blocksnapd.ports import Clock
+    from blocksnapd.service.runs import RunBook
+    from blocksnapd.service.targets import TargetWatch
+    from blocksnapd.service.volume_task import VolumeTask
+
+
+class HostOperations:
+    """Answers from memory; the work is done by the volumes' tasks. Event loop only."""
+
+    def __init__(
+        self,
+        tasks: dict[str, VolumeTask],
+        targets: TargetWatch,
+        book: RunBook,
+        events: EventLog,
+        clock: Clock,
+    ) -> None:
+        self._tasks = tasks
+        self._targets = targets
+        self._book = book
+        self._events = events
+        self._clock = clock
+        self._started = clock.now()
+        self.is_ready = False
+
+    async def status(self) -> Status:
+        """Return everything about every volume."""
+        now = self._clock.now()
+        return {
+            "schema": SCHEMA,
+            "version": __version__,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "now": format_time(now),
+            "started": format_time(self._started),
+            "uptime": now - self._started,
+            "targets": self._targets.messages(),
+            "volumes": [self._volume_status(t) for t in self._tasks.values()],
+        }
+
+    async def volume(self, name: str) -> VolumeStatus:
+        """Return one volume."""
+        return self._volume_status(self._task(name))
+
+    async def points(self, volume: str | None) -> list[Point]:
+        """Return the points of one volume or of all."""
+        tasks = [self._task(volume)] if volume is not None else self._tasks.values()
+        return [p for t in tasks if t.opened for p in t.opened.catalogue.points()]
+
+    async def point(self, selector: str) -> Point:
+        """Return the one point that ``selector`` names."""
+        return resolve(selector, await self.points(None))
+
+    async def start_run(self, request: RunRequest, who: Who) -> Started:
+        """Start a cycle, or join the one under way."""
+        if request.get("kind") != "cycle":
+            raise KeyMissingError(
+                f"the daemon holds no private key, so it can't {request.get('kind')} a point",
+                effect="Whoever takes this host over can't read its history through the daemon.",
+                hint="Use blocksnapctl with --key FILE: it reads the repository itself.",
+            )
+        tags = tuple(request.get("tags", ()))
+        run, joined = self._task(request.get("volume", "")).ask(
+            tags=tags, full=request.get("full", False), who=who
+        )
+        return {"schema": SCHEMA, "id": run.run_id, "joined": joined}
+
+    async def runs(self, volume: str | None) -> list[Run]:
+        """Return the runs under way and the last ones, newest first."""
+        return [r.message() for r in self._book.newest_first(volume)]
+
+    async def run(self, run_id: str) -> Run:
+        """Return one run as it is now."""
+        return self._book.get(run_id).message()
+
+    async def wait_run(self, run_id: str, timeout_s: float) -> Run:
+        """Return the run once it is done, or as it is after ``timeout_s``."""
+        return (await self._book.wait(run_id, timeout_s)).message()
+
+    def follow_run(self, run_id: str) -> AsyncGenerator[Run, None]:
+        """Yield the run now and at each change, at last when done."""
+        return self._book.follow(run_id)
+
+    async def cancel_run(self, run_id: str, who: Who) -> Run:
+        """Ask a run to stop."""
+        return self._book.cancel(run_id, who).message()
+
+    def events(self, since: int, *, follow: bool) -> AsyncGenerator[Event, None]:
+        """Yield events after ``since``."""
+        return self._events.events(since, follow=follow)
+
+    async def ready(self) -> bool:
+        """Say whether start-up is behind us."""
+        return self.is_ready
+
+    def _task(self, name: str) -> VolumeTask:
+        if not name:
+            raise UsageError("no volume was named", hint="Name one of: " + ", ".join(self._tasks))
+        try:
+            return self._tasks[name]
+        except KeyError:
+            raise NotFoundError(
+                f"no volume {name!r} is configured",
+                hint="Configured are: " + (", ".join(self._tasks) or "none"),
+            ) from None
+
+    def _volume_status(self, task: VolumeTask) -> VolumeStatus:
+        name = task.settings.name
+        catalogue = task.opened.catalogue if task.opened else None
+        newest = catalogue.newest() if catalogue else None
+        return volume_status(
+            task.settings,
+            now=self._clock.now(),
+            newest=newest,
+            point_count=len(catalogue.points()) if catalogue else 0,
+            size=newest["size"] if newest else 0,
+            due_in_s=task.next_due_in_s(),
+            failures=task.failures,
+            causes=[task.cause] if task.cause else [],
+            cow=task.cow,
+            active=self._book.active("cycle", name),
+            last=self._book.last(name),
+        )

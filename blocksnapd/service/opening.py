@@ -1,0 +1,153 @@
+"""Opens the parts of one volume: its change source, repository, journal and fingerprints."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from blocksnapd.cycle import cow_space
+from blocksnapd.cycle.journal import Journal
+from blocksnapd.cycle.lvm_source import CowPlace, LvmSource
+from blocksnapd.cycle.scan_source import ScanSource
+from blocksnapd.errors import ConfigError, StateError
+from blocksnapd.parse.cow_device import CowDevice
+from blocksnapd.parse.extents import merge_chunks
+from blocksnapd.pipeline import Volume
+from blocksnapd.runtime import durable
+from blocksnapd.service.catalogue import Catalogue
+from blocksnapd.service.volume_task import Opened
+from blocksnapd.ship.fingerprints import FingerprintStore
+from blocksnapd.store.repository import Repository
+
+if TYPE_CHECKING:
+    from blocksnapd.config import Config
+    from blocksnapd.config import CowSpace as SpaceSettings
+    from blocksnapd.config import Volume as Settings
+    from blocksnapd.cycle.lvm import Lvm
+    from blocksnapd.model import PointHead
+    from blocksnapd.ports import ChangeSource, Clock
+    from blocksnapd.service.reporting import Say
+
+
+@dataclass(frozen=True, slots=True)
+class LvmWatch:
+    """Looks at an LVM volume's COW space by ioctl and statvfs."""
+
+    source: LvmSource
+    space: SpaceSettings
+
+    def cow_use(self, point_id: str) -> tuple[int, int] | None:
+        """Return (bytes used, size) of the snapshot's COW device; None: it has none."""
+        return self.source.cow_use(point_id)
+
+    def disk_room(self) -> tuple[int, int] | None:
+        """Return (bytes free, reserve) of the disk under the COW space."""
+        return cow_space.disk_room(self.space.file).free, self.space.reserve
+
+
+class VolumeOpener:
+    """Opens one configured volume; tried again until everything is there."""
+
+    def __init__(
+        self, config: Config, settings: Settings, *, lvm: Lvm, clock: Clock, say: Say
+    ) -> None:
+        self._config = config
+        self._settings = settings
+        self._lvm = lvm
+        self._clock = clock
+        self._say = say
+        self._directory = state_directory(config, settings.name)
+
+    async def __call__(self) -> Opened:
+        """Open the parts, after repairing what a crash left half done.
+
+        Raises:
+            BlocksnapError: one of them is missing; it is tried again later.
+        """
+        settings, directory = self._settings, self._directory
+        await asyncio.to_thread(durable.make_dirs, directory)
+        source, watch = await self._source()
+        for done in await source.repair():
+            self._say("repaired", done, severity="warning", volume=settings.name, data={})
+        view = await source.observe()
+        target = self._config.targets[settings.target]
+        repository = await asyncio.to_thread(
+            Repository.open, target.url, source_key=target.source_key, level=settings.compression
+        )
+        catalogue = Catalogue(directory, settings.name, settings.target)
+        await catalogue.load(await asyncio.to_thread(repository.outlines, view.volume_id))
+        self._check_block_size(await asyncio.to_thread(repository.newest, view.volume_id))
+        volume = Volume(
+            name=settings.name,
+            volume_id=view.volume_id,
+            block_size=settings.block_size,
+            source=source,
+            store=repository,
+            fingerprints=FingerprintStore(os.path.join(directory, "fingerprints")),
+            journal=await asyncio.to_thread(self._journal, view.volume_id),
+            clock=self._clock,
+        )
+        return Opened(volume, catalogue, watch)
+
+    async def _source(self) -> tuple[ChangeSource, LvmWatch | None]:
+        if self._settings.cow is None:
+            volume_id = await asyncio.to_thread(_scan_id, self._directory)
+            return ScanSource(self._settings.name, volume_id, self._clock), None
+        space = self._config.cow[self._settings.cow.space]
+        await cow_space.attach(self._lvm, as_cow_space(space))
+        place = CowPlace(
+            chunk_size=self._settings.cow.chunk_size, file=space.file, reserve=space.reserve
+        )
+        source = LvmSource(
+            self._settings.name,
+            lvm=self._lvm,
+            place=place,
+            open_cow=CowDevice,
+            merge_chunks=merge_chunks,
+        )
+        return source, LvmWatch(source, space)
+
+    def _journal(self, volume_id: str) -> Journal:
+        name = self._settings.name
+        try:
+            return Journal.open(self._directory, volume_id=volume_id, volume_name=name)
+        except StateError as error:
+            self._say("journal-lost", error.sentences(), severity="error", volume=name, data={})
+            durable.remove(os.path.join(self._directory, "journal"))
+            return Journal.open(self._directory, volume_id=volume_id, volume_name=name)
+
+    def _check_block_size(self, newest: PointHead | None) -> None:
+        size = newest.block_size if newest else self._settings.block_size
+        if self._settings.cow is not None and self._settings.cow.chunk_size < size:
+            raise ConfigError(
+                f"{self._settings.name}: cow.chunk is {self._settings.cow.chunk_size} bytes, "
+                f"smaller than the blocks of {size} bytes its points have",
+                effect="It is not protected until this is corrected.",
+                hint=f"Set cow.chunk to {size} or more.",
+            )
+
+
+def state_directory(config: Config, volume: str) -> str:
+    """Return where the state of ``volume`` lives."""
+    return os.path.join(config.daemon.state_dir, "volumes", quote(volume, safe=""))
+
+
+def as_cow_space(space: SpaceSettings) -> cow_space.CowSpace:
+    """Return a configured COW space as its driver knows it."""
+    return cow_space.CowSpace(space.file, space.vg, space.size, space.reserve)
+
+
+def _scan_id(directory: str) -> str:
+    # A file has no identity of its own that survives a copy or a rename: it gets one here.
+    path = os.path.join(directory, "id")
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        volume_id = f"scan-{secrets.token_hex(16)}"
+        durable.replace(path, volume_id.encode() + b"\n")
+        return volume_id

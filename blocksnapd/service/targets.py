@@ -1,0 +1,75 @@
+"""The targets of one daemon: are they up, how much room do they have."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from typing import TYPE_CHECKING
+
+from blocksnapd.errors import BlocksnapError
+from blocksnapd.store.repository import Repository
+
+if TYPE_CHECKING:
+    from blocksnapd.config import Target
+    from blocksnapd.control.messages import TargetStatus
+    from blocksnapd.metrics import Metrics
+    from blocksnapd.ports import Clock
+
+LOOK_INTERVAL_S = 30.0
+
+
+class TargetWatch:
+    """Looks at every target now and then. Event loop only."""
+
+    def __init__(self, targets: dict[str, Target], metrics: Metrics, clock: Clock) -> None:
+        self._targets = targets
+        self._metrics = metrics
+        self._clock = clock
+        self._seen: dict[str, TargetStatus] = {
+            name: {"name": name, "url": t.url, "up": None, "free_bytes": None, "message": ""}
+            for name, t in targets.items()
+        }
+
+    def messages(self) -> list[TargetStatus]:
+        """Return every target as last seen."""
+        return list(self._seen.values())
+
+    async def run(self) -> None:
+        """Look for ever."""
+        while True:
+            for name, target in self._targets.items():
+                await self.look(name, target)
+            await self._clock.sleep(LOOK_INTERVAL_S)
+
+    async def look(self, name: str, target: Target) -> None:
+        """Look at one target now."""
+        free, message = None, ""
+        try:
+            free = await asyncio.to_thread(_free, target)
+        except BlocksnapError as error:
+            message = error.sentences()
+        except OSError as error:
+            message = str(error)
+        self._seen[name] = {
+            "name": name,
+            "url": target.url,
+            "up": free is not None,
+            "free_bytes": free,
+            "message": message,
+        }
+        self._metrics.target(name, is_up=free is not None, free=free)
+
+
+async def reach(target: Target) -> list[str]:
+    """Open the repository at ``target``; there is nothing to repair, so nothing to tell.
+
+    Raises:
+        BlocksnapError: it can't be opened.
+    """
+    await asyncio.to_thread(_free, target)
+    return []
+
+
+def _free(target: Target) -> int:
+    Repository.open(target.url, source_key=target.source_key)
+    return shutil.disk_usage(target.directory).free

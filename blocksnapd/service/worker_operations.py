@@ -1,0 +1,232 @@
+"""What may be asked of a private worker: points, restores and verification of one repository.
+
+A worker is started by the command line client, with the caller's own rights and the caller's key,
+and ends with it. It needs no configuration, no daemon and nothing of the protected host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+from blocksnapd import __version__
+from blocksnapd.control.messages import SCHEMA, format_time
+from blocksnapd.control.selectors import resolve
+from blocksnapd.errors import BlocksnapError, CancelledRunError, NotFoundError, UsageError
+from blocksnapd.restore.full import restore_full
+from blocksnapd.restore.target import examine, open_target
+from blocksnapd.service.catalogue import point_message
+from blocksnapd.units import format_size
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from blocksnapd.control.messages import (
+        Event,
+        Point,
+        Run,
+        RunRequest,
+        Started,
+        Status,
+        VolumeStatus,
+        Who,
+    )
+    from blocksnapd.model import RestorePoint
+    from blocksnapd.ports import Clock
+    from blocksnapd.restore.progress import Progress
+    from blocksnapd.service.runs import LiveRun, RunBook
+    from blocksnapd.store.repository import Repository
+
+
+class WorkerOperations:
+    """The port ``Operations`` over a bare repository. Event loop only."""
+
+    def __init__(self, repository: Repository, directory: str, book: RunBook, clock: Clock) -> None:
+        self._repository = repository
+        self._directory = directory
+        self._book = book
+        self._clock = clock
+        self._started = clock.now()
+        self._points: dict[str, RestorePoint] = {}
+        self._working: set[asyncio.Task[None]] = set()
+
+    async def load(self) -> None:
+        """Read what the repository holds.
+
+        Raises:
+            StoreError, RepositoryFormatError, ChecksumError: it can't be read.
+        """
+        self._points = await asyncio.to_thread(self._read_points)
+
+    def _read_points(self) -> dict[str, RestorePoint]:
+        repository = self._repository
+        found = [p for volume in repository.volumes() for p in repository.points(volume)]
+        return {p.facts.point_id: p for p in found}
+
+    async def status(self) -> Status:
+        """Return what a worker is: a repository without volumes to protect."""
+        now = self._clock.now()
+        return {
+            "schema": SCHEMA,
+            "version": __version__,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "now": format_time(now),
+            "started": format_time(self._started),
+            "uptime": now - self._started,
+            "targets": [{"name": "repository", "url": self._directory, "up": True}],
+            "volumes": [],
+        }
+
+    async def volume(self, name: str) -> VolumeStatus:
+        """Refuse: a worker protects no volume."""
+        raise NotFoundError(
+            f"{name}: a repository has points of volumes, not the volumes",
+            hint="List what it has with: blocksnapctl --repo URL points",
+        )
+
+    async def points(self, volume: str | None) -> list[Point]:
+        """Return the points of one volume or of all, oldest first per volume."""
+        messages = [point_message(p, self._directory) for p in self._points.values()]
+        return [m for m in messages if volume in (None, m["volume"])]
+
+    async def point(self, selector: str) -> Point:
+        """Return the one point that ``selector`` names."""
+        return resolve(selector, await self.points(None))
+
+    async def start_run(self, request: RunRequest, who: Who) -> Started:
+        """Start a restore or a verification."""
+        kind = request.get("kind")
+        if kind == "restore":
+            point = await self.point(request.get("point", ""))
+            run = self._queue(request, point["volume"], who)
+            run.point, run.to = point["id"], request.get("to", "")
+            if not run.to:
+                raise UsageError("no target was named", hint="Say where to: --to PATH")
+            self._begin(run, lambda cancelled: self._restore(run, request, cancelled))
+        elif kind == "verify":
+            points = await self._points_to_verify(request)
+            run = self._queue(request, request.get("volume", ""), who)
+            self._begin(run, lambda cancelled: self._verify(run, points, cancelled))
+        else:
+            raise UsageError(f"a worker can't do a run of kind {kind!r}")
+        return {"schema": SCHEMA, "id": run.run_id, "joined": False}
+
+    async def _points_to_verify(self, request: RunRequest) -> list[RestorePoint]:
+        if request.get("point"):
+            return [self._points[(await self.point(request["point"]))["id"]]]
+        volume = request.get("volume")
+        found = [p for p in self._points.values() if volume in (None, "", p.facts.volume_name)]
+        if not found:
+            raise NotFoundError(
+                f"there is no point of {volume or 'any volume'} in {self._directory}",
+                hint="List what there is with: blocksnapctl --repo URL points",
+            )
+        return found
+
+    def _queue(self, request: RunRequest, volume: str, who: Who) -> LiveRun:
+        run = self._book.queue(request["kind"], volume)
+        run.who = who
+        return run
+
+    def _begin(self, run: LiveRun, work: Callable[[Callable[[], bool]], None]) -> None:
+        stop = threading.Event()
+        run.cancel = stop.set
+        task = asyncio.create_task(self._perform(run, lambda: work(stop.is_set)))
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+
+    async def _perform(self, run: LiveRun, work: Callable[[], None]) -> None:
+        self._book.start(run)
+        try:
+            await asyncio.to_thread(work)
+        except CancelledRunError as error:
+            self._book.finish(run, "cancelled", error)
+        except BlocksnapError as error:
+            self._book.finish(run, "failed", error)
+        except Exception as error:  # told to whoever waits, never swallowed
+            self._book.finish(
+                run, "failed", BlocksnapError(f"{type(error).__name__}: {error}",
+                hint="This is a mistake in blocksnap: please report it."),
+            )  # fmt: skip
+            raise
+        else:
+            self._book.finish(run, "warning" if run.warnings else "success")
+
+    def _restore(self, run: LiveRun, request: RunRequest, cancelled: Callable[[], bool]) -> None:
+        def progress(now: Progress) -> None:
+            run.phase, run.done_bytes, run.expected_bytes = now.phase, now.done, now.total
+
+        image = self._repository.open_image(self._points[run.point])
+        try:
+            plan = examine(
+                run.to,
+                image_size=image.size,
+                data_size=image.data_extents().size,
+                overwrite=request.get("overwrite", False),
+                keep_out=[self._directory],
+            )
+            report = restore_full(image, open_target(plan), progress=progress, cancelled=cancelled)
+        finally:
+            image.close()
+        run.warnings = list(plan.notes)
+        run.to = report.path
+        run.phases = {"write": report.write_s, "verify": report.verify_s}
+        run.changed_bytes = report.written_bytes
+
+    def _verify(
+        self, run: LiveRun, points: list[RestorePoint], cancelled: Callable[[], bool]
+    ) -> None:
+        damaged: list[str] = []
+        for index, point in enumerate(points):
+            if cancelled():
+                raise CancelledRunError("the verification was cancelled")
+            run.phase = point.facts.point_id
+            report = self._repository.verify(point)
+            run.done_bytes, run.expected_bytes = index + 1, len(points)
+            run.shipped_bytes += report.read_bytes
+            damaged += report.sentences()
+        if damaged:
+            run.warnings = damaged
+            raise report.error(damaged)
+        run.reason = f"{len(points)} points are whole, {format_size(run.shipped_bytes)} were read"
+
+    async def runs(self, volume: str | None) -> list[Run]:
+        """Return the runs of this worker, newest first."""
+        return [r.message() for r in self._book.newest_first(volume)]
+
+    async def run(self, run_id: str) -> Run:
+        """Return one run as it is now."""
+        return self._book.get(run_id).message()
+
+    async def wait_run(self, run_id: str, timeout_s: float) -> Run:
+        """Return the run once it is done, or as it is after ``timeout_s``."""
+        return (await self._book.wait(run_id, timeout_s)).message()
+
+    def follow_run(self, run_id: str) -> AsyncGenerator[Run, None]:
+        """Yield the run now and at each change, at last when done."""
+        return self._book.follow(run_id)
+
+    async def cancel_run(self, run_id: str, who: Who) -> Run:
+        """Ask a run to stop."""
+        return self._book.cancel(run_id, who).message()
+
+    async def events(self, since: int, *, follow: bool) -> AsyncGenerator[Event, None]:  # noqa: ARG002
+        """Yield nothing: a worker lives too short for a log."""
+        return
+        yield
+
+    async def close(self) -> None:
+        """Stop what is under way and wait for its end."""
+        for run in self._book.newest_first(None):
+            if run.result is None and run.cancel is not None:
+                run.cancel()
+        if self._working:
+            await asyncio.wait(self._working)
+
+    async def ready(self) -> bool:
+        """Say that it answers."""
+        return True

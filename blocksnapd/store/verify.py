@@ -1,0 +1,290 @@
+"""Reading everything a point needs, and telling what is damaged. Blocking; threads.
+
+Structure: every point back to the nearest full one is genuine, whole and the one its successor
+names; layers fit; the tails of the packs are those the points name; the identities of all
+blocks of the image add up to the point's state sum. Data: every byte of every pack the image
+needs is read, every frame opens, every block has its identity.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from blake3 import blake3
+
+from blocksnapd.blocks import state_add, state_sum
+from blocksnapd.errors import BlocksnapError, ChecksumError, FormatError, NotFoundError, StoreError
+from blocksnapd.store.image import by_pack
+from blocksnapd.store.names import is_point_name, parse_point_name, points_prefix
+from blocksnapd.store.pack_reader import PackReader
+from blocksnapd.store.point_reader import LoadedPoint, PointMap, PointReader, map_of
+from blocksnapd.store.runs import SLOT_MASK, Runs, expand, runs_of
+from blocksnapd.store.seal import damaged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from blocksnapd.model import U64, RestorePoint
+    from blocksnapd.store.keys import RestoreKey
+    from blocksnapd.store.layers import PackPlace
+    from blocksnapd.store.objects import ObjectStore
+
+_READ_FRAMES = 64
+RANGES_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectCheck:
+    """One object (or inline pack) that was looked at; ``problem`` is empty when it is whole."""
+
+    name: str
+    size: int
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What verifying a point showed.
+
+    ``damaged`` lists byte ranges ``(start, end)`` of the image that cannot be restored, sorted,
+    at most ``RANGES_MAX``; ``damaged_bytes`` counts them all. ``point`` is None when the point
+    itself cannot be read.
+    """
+
+    name: str
+    point: RestorePoint | None
+    with_data: bool
+    objects: tuple[ObjectCheck, ...]
+    checked_blocks: int
+    damaged_bytes: int
+    damaged: tuple[tuple[int, int], ...]
+    problems: tuple[str, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the point can be restored, every byte."""
+        return not self.problems
+
+
+@dataclass(slots=True)
+class _PackResult:
+    check: ObjectCheck
+    blocks: int = 0
+    sum: int | None = None
+    lost: U64 = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
+
+
+class Verifier:
+    """Verifies points of one repository; ``progress`` is told bytes read so far and in all."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        reader: PointReader,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self._store, self._reader = store, reader
+        self._progress = progress or (lambda _done, _all: None)
+        self._objects: list[ObjectCheck] = []
+
+    def verify(self, name: str, *, with_data: bool) -> VerifyReport:
+        """Return what is wrong with the point ``name``, if anything.
+
+        Raises:
+            KeyMissingError: no restore.key. NotFoundError: there is no such point.
+        """
+        key = self._reader.restore_key
+        chain, mapped = self._chain(name)
+        point = chain[0].point if chain else None
+        if mapped is None or point is None:
+            size = point.facts.size if point else 0
+            return self._report(name, point, with_data, [], [(0, size)] if size else [])
+        results = self._packs(mapped, key, with_data)
+        self._objects += [result.check for result in results]
+        lost = np.sort(np.concatenate([r.lost for r in results])) if results else mapped.runs.starts
+        extra = _sum_problem(point, results)
+        return self._report(name, point, with_data, results, _ranges(lost, point), extra)
+
+    def history(self, volume_id: str) -> tuple[ObjectCheck, ...]:
+        """Return every object among a volume's points, oldest first, each with what is wrong.
+
+        Needs no restore.key: tags and the chain of digests are clear.
+        """
+        before, before_digest = "", ""
+        for name in self._store.list_names(points_prefix(volume_id)):
+            if not is_point_name(name):
+                self._objects.append(ObjectCheck(name, 0, "it is not a point"))
+                continue
+            size, problem = 0, ""
+            try:
+                size = self._store.size(name)
+                found = self._reader.load_clear(name)
+                header = found.header
+                if (header.prev_name, header.prev_digest) != (before, before_digest):
+                    problem = _link_problem(header.prev_name, before, name)
+                before, before_digest = name, found.digest
+            except BlocksnapError as error:
+                problem = error.message
+                before, before_digest = name, ""
+            self._objects.append(ObjectCheck(name, size, problem))
+        return tuple(self._objects)
+
+    def _chain(self, name: str) -> tuple[list[LoadedPoint], PointMap | None]:
+        # Newest first; the map is None when a point on the way is damaged.
+        chain: list[LoadedPoint] = []
+        digest, at = "", name
+        try:
+            while not chain or chain[-1].object.header.kind != "full":
+                loaded = self._reader.load(at)
+                if digest and loaded.object.digest != digest:
+                    raise damaged(f"{at} (it has another digest than its successor says, so it)")
+                chain.append(loaded)
+                _ = loaded.layer, loaded.places
+                self._objects.append(ObjectCheck(at, loaded.object.size))
+                at, digest = loaded.object.header.prev_name, loaded.object.header.prev_digest
+            mapped = map_of(chain[::-1])
+        except NotFoundError as error:
+            if not chain:
+                raise
+            self._objects.append(ObjectCheck(at, 0, error.message))
+            return chain, None
+        except (FormatError, StoreError) as error:
+            self._objects.append(ObjectCheck(at, 0, error.message))
+            return chain, None
+        return chain, mapped
+
+    def _packs(self, mapped: PointMap, key: RestoreKey, with_data: bool) -> list[_PackResult]:
+        wanted = [(mapped.places[pack], runs) for pack, runs in by_pack(mapped.runs)]
+        total = sum(place.ref.size for place, _ in wanted)
+        done, results = 0, []
+        with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="verify") as workers:
+            for result in workers.map(
+                lambda item: _check_pack(self._store, *item, key, with_data), wanted
+            ):
+                results.append(result)
+                done += result.check.size
+                self._progress(done, total)
+        return results
+
+    def _report(
+        self,
+        name: str,
+        point: RestorePoint | None,
+        with_data: bool,
+        results: list[_PackResult],
+        ranges: list[tuple[int, int]],
+        extra: str = "",
+    ) -> VerifyReport:
+        problems = [f"{o.name}: {o.problem}" for o in self._objects if o.problem]
+        return VerifyReport(
+            name=name,
+            point=point,
+            with_data=with_data,
+            objects=tuple(self._objects),
+            checked_blocks=sum(result.blocks for result in results),
+            damaged_bytes=sum(end - start for start, end in ranges),
+            damaged=tuple(ranges[:RANGES_MAX]),
+            problems=(*problems, *([extra] if extra else [])),
+        )
+
+
+def _check_pack(
+    store: ObjectStore, place: PackPlace, runs: Runs, key: RestoreKey, with_data: bool
+) -> _PackResult:
+    blocks, locations = expand(runs)
+    slots = (locations & SLOT_MASK).astype(np.intp)
+    ref = place.ref
+    try:
+        reader = PackReader(store, place, key)
+    except (FormatError, StoreError) as error:
+        return _PackResult(ObjectCheck(ref.name, ref.size, error.message), lost=blocks)
+    result = _PackResult(ObjectCheck(ref.name, ref.size))
+    result.sum = state_sum(blocks, reader.identities(slots))
+    if with_data:
+        bad, problem = _read_all(reader)
+        result.lost = blocks[np.isin(slots, bad)]
+        result.check = ObjectCheck(ref.name, ref.size, problem)
+        result.blocks = reader.index.slots
+    elif place.offset == 0 and (size := store.size(place.holder)) != ref.size:
+        result.check = ObjectCheck(ref.name, size, f"it has {size} bytes, not {ref.size}")
+    return result
+
+
+def _read_all(reader: PackReader) -> tuple[np.typing.NDArray[np.intp], str]:
+    # Returns the slots that cannot be restored, and what is wrong in words.
+    each = reader.slots_per_frame
+    hasher = blake3()
+    bad: list[np.typing.NDArray[np.intp]] = []
+    problem = ""
+    for first in range(0, reader.frames, _READ_FRAMES):
+        end = min(first + _READ_FRAMES, reader.frames)
+        try:
+            sealed = reader.read(first, end)
+        except (FormatError, StoreError) as error:
+            problem = problem or error.message
+            bad.append(np.arange(first * each, min(end * each, reader.index.slots)))
+            continue
+        hasher.update(sealed)
+        for frame in range(first, end):
+            slots = np.arange(frame * each, min((frame + 1) * each, reader.index.slots))
+            wrong, said = _check_frame(reader, frame, sealed, first, slots)
+            if len(wrong):
+                bad.append(wrong)
+                problem = problem or said
+    hasher.update(reader.tail)
+    if not problem and hasher.hexdigest() != reader.place.ref.digest:
+        problem = "its digest is not the one its point says"
+    return (np.concatenate(bad) if bad else np.zeros(0, dtype=np.intp)), problem
+
+
+def _check_frame(
+    reader: PackReader,
+    frame: int,
+    sealed: memoryview,
+    first: int,
+    slots: np.typing.NDArray[np.intp],
+) -> tuple[np.typing.NDArray[np.intp], str]:
+    try:
+        plain = reader.open_frame(frame, sealed, first)
+    except FormatError as error:
+        return slots, error.message
+    try:
+        reader.check(slots, memoryview(plain))
+    except ChecksumError as error:
+        return slots[reader.mismatched(slots, memoryview(plain))], error.message
+    return slots[:0], ""
+
+
+def _sum_problem(point: RestorePoint, results: list[_PackResult]) -> str:
+    total = 0
+    for result in results:
+        if result.sum is None:
+            return ""  # a pack without a readable tail is reported already
+        total = state_add(total, result.sum, 0)
+    if total == point.facts.state_sum:
+        return ""
+    return (
+        f"{point.name}: the blocks of the image do not add up to its state sum: a layer lost, "
+        "doubled or exchanged an entry, or the source was wrong"
+    )
+
+
+def _link_problem(said: str, before: str, name: str) -> str:
+    if before and parse_point_name(before).seq == parse_point_name(name).seq:
+        return f"a second point of this number, beside {before}"
+    if said != before:
+        return f"it follows {said or 'no point'}, but {before or 'nothing'} lies before it"
+    return f"it was written after another {before} than the one that is there"
+
+
+def _ranges(lost: U64, point: RestorePoint) -> list[tuple[int, int]]:
+    starts, lengths = runs_of(lost)
+    size, end = point.facts.block_size, point.facts.size
+    return [
+        (start * size, min((start + length) * size, end))
+        for start, length in zip(starts.tolist(), lengths.tolist(), strict=True)
+    ]
