@@ -1,0 +1,46 @@
+# blocksnap's commands. `make` lists them; each one sets up what it needs first.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON := .venv/bin/python
+CODE := blocksnapd blocksnapctl tests
+# Under make a missing lab is a failure, not a skipped test.
+export BLOCKSNAP_LAB_REQUIRED := 1
+# For the tests to choose: make test ARGS='-k extents'
+ARGS ?=
+
+.PHONY: help setup demo test test-long bench lint format clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
+	  while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+setup: ## install what is missing: Debian packages (as root), .venv with the project in it
+	@packaging/dev/setup
+
+demo: setup ## the whole story on a real kernel, in a user-mode Linux guest; HERE=1: on this host
+	@$(PYTHON) -m tests.demo $(if $(HERE),--here)
+
+test: lint ## lint, then every test, also those in the lab; ARGS='...' goes to pytest
+	@$(PYTHON) -m pytest -m 'not long' $(ARGS)
+
+test-long: lint ## every test there is, also the long ones
+	@$(PYTHON) -m pytest $(ARGS)
+
+bench: setup ## measure the parser and its neighbours
+	@$(PYTHON) -m tests.bench $(ARGS)
+
+lint: setup ## ruff (rules, layout), mypy --strict
+	@$(PYTHON) -m ruff check $(CODE)
+	@$(PYTHON) -m ruff format --check $(CODE)
+	@$(PYTHON) -m mypy
+
+format: setup ## lay the code out, mend what ruff can mend
+	@$(PYTHON) -m ruff check --fix $(CODE)
+	@$(PYTHON) -m ruff format $(CODE)
+
+clean: ## remove everything that was made here
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
