@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from blocksnapd.runtime import durable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+class Killed(BaseException):
+    """Ends the work where a SIGKILL would."""
+
+
+def kill_at(patch: pytest.MonkeyPatch, call: int) -> None:
+    """Let the first ``call`` system calls that change anything happen, and no more."""
+    left = call
+
+    def wrap(function: Callable[..., object]) -> Callable[..., object]:
+        def counted(*args: object, **kwargs: object) -> object:
+            nonlocal left
+            if left == 0:
+                raise Killed
+            left -= 1
+            return function(*args, **kwargs)
+
+        return counted
+
+    for name in ("fsync", "rename", "link", "write", "unlink"):
+        patch.setattr(os, name, wrap(getattr(os, name)))
+
+
+def test_create_only_creates_once(tmp_path: Path) -> None:
+    path = str(tmp_path / "object")
+    assert durable.create_only(path, [b"one", memoryview(b" two")]) == 7
+    with pytest.raises(FileExistsError):
+        durable.create_only(path, [b"three"])
+    assert (tmp_path / "object").read_bytes() == b"one two"
+    assert os.listdir(tmp_path) == ["object"]
+
+
+@pytest.mark.parametrize("call", range(6))
+def test_killed_while_it_creates_there_is_nothing_or_all(tmp_path: Path, call: int) -> None:
+    with pytest.MonkeyPatch.context() as patch, suppress(Killed):
+        kill_at(patch, call)
+        durable.create_only(str(tmp_path / "object"), [b"whole"])
+    left = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
+    named = {n: c for n, c in left.items() if not n.startswith(durable.TEMP_PREFIX)}
+    assert named in ({}, {"object": b"whole"})
+
+
+@pytest.mark.parametrize("call", range(5))
+def test_killed_while_it_replaces_there_is_old_or_new(tmp_path: Path, call: int) -> None:
+    path = tmp_path / "state"
+    path.write_bytes(b"old")
+    with pytest.MonkeyPatch.context() as patch, suppress(Killed):
+        kill_at(patch, call)
+        durable.replace(str(path), b"new!")
+    assert path.read_bytes() in (b"old", b"new!")
+
+
+def test_replace_syncs_the_file_before_the_name_and_the_name_before_it_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    for name in ("fsync", "rename"):
+        original = getattr(os, name)
+
+        def noted(*args: object, name: str = name, original: object = original) -> None:
+            calls.append(name)
+            original(*args)  # type: ignore[operator]
+
+        monkeypatch.setattr(os, name, noted)
+    durable.replace(str(tmp_path / "state"), b"x")
+    assert calls == ["fsync", "rename", "fsync"]
+
+
+def test_make_dirs_syncs_each_parent(tmp_path: Path) -> None:
+    durable.make_dirs(str(tmp_path / "a/b/c"))
+    durable.make_dirs(str(tmp_path / "a/b/c"))
+    assert (tmp_path / "a/b/c").is_dir()
+
+
+def test_append_adds_and_remove_is_content_with_nothing(tmp_path: Path) -> None:
+    path = str(tmp_path / "log")
+    durable.append(path, b"one\n")
+    durable.append(path, b"two\n")
+    assert (tmp_path / "log").read_bytes() == b"one\ntwo\n"
+    durable.remove(path)
+    durable.remove(path)
+    assert os.listdir(tmp_path) == []
