@@ -50,15 +50,26 @@ class LoadedPoint:
             stored_bytes=self.object.size + sum(pack.size for pack in packs),
         )  # fmt: skip
 
-    @property
     def layer(self) -> Layer:
-        """Its layer, checked; locations count in its own packs."""
+        """Return its layer, checked; locations count in its own packs.
+
+        Raises:
+            RepositoryFormatError: the layer is not sound.
+        """
         return check_layer(self.object.header, self.body)
 
-    @property
     def places(self) -> list[PackPlace]:
-        """Where its packs are."""
+        """Return where its packs are.
+
+        Raises:
+            RepositoryFormatError: the inline pack is not as large as said.
+        """
         return pack_places(self.object.header, self.body, self.object.inline_at)
+
+    def check(self) -> None:
+        """Make sure that layer and packs are sound; raises as they do."""
+        self.layer()
+        self.places()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,7 +146,7 @@ def map_of(chain: list[LoadedPoint]) -> PointMap:
     places: list[PackPlace] = []
     layers: list[Layer] = []
     for loaded in chain:
-        layer = loaded.layer
+        layer = loaded.layer()
         layers.append(Layer(relocate(layer.runs, len(places)), layer.blocks))
-        places += loaded.places
+        places += loaded.places()
     return PointMap(flatten(layers), places)

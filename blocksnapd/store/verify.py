@@ -143,7 +143,7 @@ class Verifier:
                 if digest and loaded.object.digest != digest:
                     raise damaged(f"{at} (it has another digest than its successor says, so it)")
                 chain.append(loaded)
-                _ = loaded.layer, loaded.places
+                loaded.check()
                 self._objects.append(ObjectCheck(at, loaded.object.size))
                 at, digest = loaded.object.header.prev_name, loaded.object.header.prev_digest
             mapped = map_of(chain[::-1])
@@ -163,7 +163,7 @@ class Verifier:
         done, results = 0, []
         with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="verify") as workers:
             for result in workers.map(
-                lambda item: _check_pack(self._store, *item, key, with_data), wanted
+                lambda item: _check_pack(self._store, item[0], item[1], key, with_data), wanted
             ):
                 results.append(result)
                 done += result.check.size
@@ -209,9 +209,17 @@ def _check_pack(
         result.lost = blocks[np.isin(slots, bad)]
         result.check = ObjectCheck(ref.name, ref.size, problem)
         result.blocks = reader.index.slots
-    elif place.offset == 0 and (size := store.size(place.holder)) != ref.size:
-        result.check = ObjectCheck(ref.name, size, f"it has {size} bytes, not {ref.size}")
+    elif place.holder == ref.name:
+        result.check = ObjectCheck(ref.name, ref.size, _size_problem(store, place))
     return result
+
+
+def _size_problem(store: ObjectStore, place: PackPlace) -> str:
+    try:
+        size = store.size(place.holder)
+    except StoreError as error:
+        return error.message
+    return "" if size == place.ref.size else f"it has {size} bytes, not {place.ref.size}"
 
 
 def _read_all(reader: PackReader) -> tuple[np.typing.NDArray[np.intp], str]:

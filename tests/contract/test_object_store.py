@@ -1,0 +1,162 @@
+"""What every ObjectStore must do: the local directory, and the fake that stands in for it."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from blocksnapd.errors import (
+    BusyError,
+    ObjectExistsError,
+    RepositoryFormatError,
+    StoreFullError,
+    StoreMissingError,
+)
+from blocksnapd.store.files import LocalStore
+from tests.fakes.memory_objects import MemoryObjects
+
+if TYPE_CHECKING:
+    from blocksnapd.store.objects import ObjectStore
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request, tmp_path) -> ObjectStore:
+    return LocalStore(str(tmp_path)) if request.param == "local" else MemoryObjects()
+
+
+def test_what_was_put_is_what_is_got(store):
+    assert store.put("v/a/p/one.pt", [b"abc", memoryview(b"defg"), b""]) == 7
+    assert store.get("v/a/p/one.pt", size_max=7) == b"abcdefg"
+    assert store.size("v/a/p/one.pt") == 7
+    assert store.exists("v/a/p/one.pt")
+
+
+def test_an_empty_object_is_an_object(store):
+    assert store.put("empty", []) == 0
+    assert store.exists("empty")
+    assert store.get("empty", size_max=0) == b""
+
+
+def test_a_large_object_in_many_parts(store):
+    parts = [bytes([n % 251]) * 70_001 for n in range(40)]
+    assert store.put("v/a/d/x.pk", parts) == 40 * 70_001
+    assert store.get("v/a/d/x.pk", size_max=1 << 30) == b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "found"),
+    [(0, 3, b"abc"), (2, 2, b"cd"), (4, 9, b"ef"), (6, 1, b""), (99, 5, b""), (0, 0, b"")],
+)
+def test_a_range_ends_where_the_object_ends(store, offset, size, found):
+    store.put("six", [b"abcdef"])
+    assert store.get_range("six", offset, size) == found
+
+
+def test_a_range_of_absurd_size_costs_no_memory(store):
+    store.put("six", [b"abcdef"])
+    assert store.get_range("six", 1, 1 << 46) == b"bcdef"
+
+
+def test_a_taken_name_is_refused_and_not_touched(store):
+    store.put("v/a/p/one.pt", [b"first"])
+    with pytest.raises(ObjectExistsError):
+        store.put("v/a/p/one.pt", [b"second"])
+    assert store.get("v/a/p/one.pt", size_max=99) == b"first"
+
+
+def test_of_many_writers_of_one_name_one_wins(store):
+    won, lost = [], []
+
+    def write(value: bytes) -> None:
+        try:
+            store.put("v/a/p/one.pt", [value])
+            won.append(value)
+        except ObjectExistsError:
+            lost.append(value)
+
+    threads = [threading.Thread(target=write, args=(bytes([n]) * 1000,)) for n in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert len(lost) == 11
+    assert store.get("v/a/p/one.pt", size_max=9999) == won[0]
+
+
+@pytest.mark.parametrize("verb", ["get", "get_range", "size"])
+def test_a_missing_object_is_said_to_be_missing(store, verb):
+    args = {"get": {"size_max": 9}, "get_range": {"offset": 0, "size": 9}, "size": {}}[verb]
+    with pytest.raises(StoreMissingError):
+        getattr(store, verb)("v/a/p/none.pt", **args)
+    assert not store.exists("v/a/p/none.pt")
+
+
+def test_an_object_beyond_the_limit_is_not_read(store):
+    store.put("big", [b"x" * 101])
+    with pytest.raises(RepositoryFormatError, match="101"):
+        store.get("big", size_max=100)
+
+
+def test_names_are_listed_whole_and_sorted(store):
+    for name in ("v/b/p/1", "v/a/p/2", "v/a/p/1", "v/a/d/20260101/x", "top"):
+        store.put(name, [b"."])
+    assert store.list_names("v/a/p/") == ["v/a/p/1", "v/a/p/2"]
+    assert store.list_names("v/a/") == ["v/a/d/20260101/x", "v/a/p/1", "v/a/p/2"]
+    assert store.list_names("v/none/") == []
+    assert store.children("v/") == ["a", "b"]
+    assert store.children("v/a/") == ["d", "p"]
+    assert store.children("w/") == []
+
+
+def test_deleting_frees_the_name_and_none_there_is_success(store):
+    store.put("v/a/x", [b"1"])
+    store.delete("v/a/x")
+    store.delete("v/a/x")
+    assert not store.exists("v/a/x")
+    assert store.put("v/a/x", [b"22"]) == 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "/etc/passwd", "../x", "v/../../x", "v//x", "v/.lock", ".tmp/x", "v/a\0b", "v/a\n", "v/ä",
+     "x" * 129, "/".join(["x" * 100] * 6), "v/a/"],
+)  # fmt: skip
+def test_a_name_that_leads_elsewhere_is_refused_by_every_verb(store, name):
+    for call in (
+        lambda: store.put(name, [b""]),
+        lambda: store.get(name, size_max=1),
+        lambda: store.get_range(name, 0, 1),
+        lambda: store.size(name),
+        lambda: store.exists(name),
+        lambda: store.delete(name),
+    ):
+        with pytest.raises(RepositoryFormatError, match="cannot be the name"):
+            call()
+
+
+def test_one_writer_at_a_time_under_a_prefix(store):
+    lock = store.lock("v/a/")
+    with pytest.raises(BusyError):
+        store.lock("v/a/")
+    other = store.lock("v/b/")
+    lock.release()
+    lock.release()
+    store.lock("v/a/").release()
+    other.release()
+    assert store.list_names("v/") == []
+
+
+def test_free_size_is_a_number_or_unknown(store):
+    free = store.free_size()
+    assert free is None or free > 0
+
+
+def test_the_fake_can_be_full():
+    store = MemoryObjects(room=10)
+    store.put("a", [b"12345678"])
+    with pytest.raises(StoreFullError):
+        store.put("b", [b"123"])
+    assert not store.exists("b")
