@@ -30,10 +30,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 PROJECT = Path(__file__).resolve().parents[2]
 GUEST_DIR = Path(__file__).resolve().parent / "guest"
@@ -182,9 +184,7 @@ class Machine:
                 return guest
         raise AssertionError("unreachable")
 
-    def run(
-        self, script: Path, *args: str, limit_s: float = 300.0, blank: bool = False
-    ) -> Result:
+    def run(self, script: Path, *args: str, limit_s: float = 300.0, blank: bool = False) -> Result:
         """Boot, wait until the program ends, return its result.
 
         With ``blank`` the disks are emptied first, and a guest that aborts is repeated.
@@ -307,6 +307,8 @@ class Guest:
         self._process.wait()
         # Every process of the guest holds the console's pipe: its end is the end of the last one.
         self._reader.join(timeout=10)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
     def _story(self, message: str) -> str:
         seconds = time.monotonic() - self.started
@@ -325,7 +327,7 @@ def _host_environment(machine: Machine) -> dict[str, str]:
 
 
 def _memory_dir(machine: Machine) -> Path:
-    """Return where the guest's memory (a file, executable) fits; containers have a tiny /dev/shm."""
+    """Return where the guest's memory fits, an executable file; /dev/shm may be tiny."""
     shm = Path("/dev/shm")
     with contextlib.suppress(OSError):
         facts = os.statvfs(shm)
