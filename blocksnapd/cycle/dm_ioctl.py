@@ -31,6 +31,7 @@ _HEADER = struct.Struct("=3I I I I i I I I Q 128s 129s 7s")
 _SPEC = struct.Struct("=QQiI16s")
 _IOCTL = 0xC138FD00  # _IOWR(0xfd, 0, 312 bytes)
 _LIST_DEVICES, _REMOVE, _SUSPEND, _STATUS, _CLEAR, _DEPS, _TABLE_STATUS = 2, 4, 6, 7, 10, 11, 12
+_LIST_VERSIONS = 13
 _READ_ONLY, _IS_SUSPENDED, _WANT_TABLE, _HAS_LIVE, _HAS_INACTIVE = 1, 1 << 1, 1 << 4, 1 << 5, 1 << 6
 _BUFFER_FULL, _NO_FLUSH, _WANT_INACTIVE = 1 << 8, 1 << 11, 1 << 12
 _BUFFER_SIZE, _BUFFER_SIZE_MAX = 16 * 1024, 4 * 1024 * 1024
@@ -129,6 +130,11 @@ class Control:
         """Return the names of all mapped devices."""
         reply = self._call(_LIST_DEVICES, "")
         return _names(reply) if reply is not None else []
+
+    def targets(self) -> list[str]:
+        """Return the kinds of target the kernel has loaded: ``linear``, ``snapshot``, ..."""
+        reply = self._call(_LIST_VERSIONS, "")
+        return _kinds(reply) if reply is not None else []
 
     def suspend(self, name: str) -> None:
         """Suspend a device: file system frozen, I/O drained. Blocks until then.
@@ -234,6 +240,18 @@ def _names(reply: bytearray) -> list[str]:
         offset += step
 
 
+def _kinds(reply: bytearray) -> list[str]:
+    offset = _HEADER.unpack_from(reply)[_FIELD_DATA_START]
+    kinds: list[str] = []
+    while True:
+        step, *_version = struct.unpack_from("=4I", reply, offset)
+        text = offset + 16
+        kinds.append(reply[text : reply.index(0, text)].decode(errors="replace"))
+        if step == 0:
+            return kinds
+        offset += step
+
+
 def _split_devno(number: int) -> tuple[int, int]:
     return (number >> 8) & 0xFFF, (number & 0xFF) | ((number >> 12) & 0xFFF00)
 
@@ -268,7 +286,8 @@ def _no_control(path: str, error: OSError) -> DeviceMapperError:
 
 def _refused(command: int, name: str, error: OSError) -> DeviceMapperError:
     verb = {
-        _LIST_DEVICES: "listing devices", _REMOVE: "removing", _SUSPEND: "suspending or resuming",
+        _LIST_DEVICES: "listing devices", _LIST_VERSIONS: "listing targets",
+        _REMOVE: "removing", _SUSPEND: "suspending or resuming",
         _STATUS: "asking for", _CLEAR: "clearing the table of", _DEPS: "asking for",
         _TABLE_STATUS: "asking for the table of",
     }[command]  # fmt: skip

@@ -1,228 +1,182 @@
-"""Finds and repairs what interrupted commands, crashes and reboots left behind. Edge.
+"""The host around one protected volume: what endangers it, what is not whole, and the repair. Edge.
 
-    seen                                             done
-    ──────────────────────────────────────────────── ───────────────────────────────────────────
-    origin (or what is under it) suspended           resume forward, bottom-up
-    LV of ours that is no live snapshot              lvremove
-    device node of ours without an LV                remove the device
-    origin with a table loaded but never resumed     clear that table
-    ``-real`` that nobody uses                       remove the device
-    COW space's file not attached                    attach it (cow_space.py)
-    snapshot the kernel gave up                      told; the rotation removes it
+    origin suspended                    resumed, before anything else
+    COW space's file not attached       attached to a loop device
+    half-done snapshots, orphans        removed (volume_repair.py)
+    volume inactive                     activated, once its COW space is back
+    target 'snapshot' not loaded        modprobe dm_snapshot
+    COW space on its own origin         told: only a person can move it
+    file as COW space of what boots     told
+    mount that a boot would wait for    told
 
-Every step looks first, so that a repair run twice does nothing the second time. Names are read
-before the report of lvm2: a snapshot that is just being taken is then never seen as an orphan.
+Source: device-mapper and lvm2 as in volume_repair.py; systemd.mount(5) and fstab(5) for ``nofail``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blocksnapd.cycle import lvm_text
+from blocksnapd.cycle import cow_place, cow_space, lvm_text, volume_repair
+from blocksnapd.cycle.block_device import Topology, device_number
 from blocksnapd.cycle.dm_ioctl import Control
-from blocksnapd.cycle.dm_stack import find_stack, snapshot_numbers
-from blocksnapd.errors import BlocksnapError
+from blocksnapd.cycle.volume_repair import Finding
+from blocksnapd.errors import BlocksnapError, RefusedError
 
 if TYPE_CHECKING:
     from blocksnapd.cycle.lvm import Lvm
-    from blocksnapd.cycle.lvm_text import LogicalVolume, VolumeName
+    from blocksnapd.cycle.lvm_text import LogicalVolume, PhysicalVolume, VolumeName
 
-_LAYER = re.compile(r"-(?:cow|real|missing_\d+_\d+)$")
+__all__ = ["Finding", "examine", "repair"]
 
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is not as it should be. ``fix`` is what to do, or what ``--fix`` does."""
-
-    code: str
-    what: str
-    effect: str
-    fix: str
-    fixable: bool = True
+FSTAB = "/etc/fstab"
+_MODPROBE_S_MAX = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Remains:
-    """What of ours, around one origin, is not whole."""
+async def examine(
+    lvm: Lvm, volume: VolumeName, *, file: str = "", topology: Topology | None = None
+) -> list[Finding]:
+    """Tell everything that is not as it should be; changes nothing.
 
-    suspended: tuple[str, ...]
-    half: tuple[LogicalVolume, ...]
-    invalid: tuple[LogicalVolume, ...]
-    orphans: tuple[str, ...]
-    loaded: bool
-    unused_real: bool
-
-    @property
-    def any_half_done(self) -> bool:
-        """Whether there is anything to repair; an invalid snapshot is the rotation's."""
-        return bool(
-            self.suspended or self.half or self.orphans or self.loaded or self.unused_real
-        )  # fmt: skip
-
-
-async def look(lvm: Lvm, volume: VolumeName) -> Remains:
-    """See what is not whole around one origin; changes nothing.
+    Args:
+        lvm: lvm2 on this host.
+        volume: the protected volume.
+        file: the file of its COW space, if it has one.
+        topology: the block devices; this host's if not given.
 
     Raises:
-        VolumeError: the volume does not exist. LvmError, DeviceMapperError: no answer.
+        VolumeError: the volume group does not exist. LvmError, DeviceMapperError: no answer.
     """
-    before = await asyncio.to_thread(_our_devices, volume.vg)
+    topology = topology or Topology()
+    found = await asyncio.to_thread(_missing_target)
+    found += await asyncio.to_thread(_not_attached, topology, file) if file else []
     volumes = await lvm.volumes(volume.vg)
-    return await asyncio.to_thread(_remains, volume, volumes, before)
+    pvs = [pv for pv in await lvm.physical_volumes() if pv.vg == volume.vg]
+    found += await asyncio.to_thread(_hazards, topology, volume, volumes, pvs)
+    return found + await volume_repair.examine(lvm, volume)
 
 
-async def repair(lvm: Lvm, volume: VolumeName) -> list[str]:
-    """Repair every half-done state around one origin; return what was done, in sentences.
+async def repair(
+    lvm: Lvm, volume: VolumeName, *, file: str = "", activate: bool = True,
+    topology: Topology | None = None,
+) -> list[str]:  # fmt: skip
+    """Repair what can be repaired; return what was done, in sentences. Twice equals once.
 
-    The origin is resumed before anything else, and before lvm2 is asked.
+    Args:
+        lvm: lvm2 on this host.
+        volume: the protected volume.
+        file: the file of its COW space, if it has one.
+        activate: activate the volume if it is not; done in any case when its COW space had to
+            be attached first.
+        topology: the block devices; this host's if not given.
 
     Raises:
-        DeviceMapperError: the origin is still suspended.
+        DeviceMapperError: the origin is still suspended. SpaceError: the file is not there.
         LvmError, BusyError: something of ours cannot be removed yet.
     """
-    names = await asyncio.to_thread(_our_devices, volume.vg)
-    tops = tuple(name for name in names if not _LAYER.search(name))
-    resumed = await lvm.resume(volume.dm, tops)
-    done = [f"Resumed {', '.join(resumed)}: {volume} is writable again."] if resumed else []
-    remains = await look(lvm, volume)
-    for half in remains.half:
-        await _remove_half(lvm, volume, half.name)
-        done.append(f"Removed {half.vg}/{half.name}, left by an interrupted command.")
-    if done:
-        remains = await look(lvm, volume)
-    return done + await asyncio.to_thread(_tidy, volume, remains)
+    done = await volume_repair.resume(lvm, volume)  # our own programs may wait for this volume
+    if await asyncio.to_thread(_missing_target):
+        await lvm.command(["modprobe", "dm_snapshot"], timeout_s=_MODPROBE_S_MAX)
+        done.append("Loaded the kernel module dm_snapshot.")
+    attached: list[str] = []
+    if file:
+        attached = await cow_space.attach_file(lvm, file, topology=topology)
+    done += attached + await volume_repair.repair(lvm, volume)
+    if (activate or attached) and (await volume_repair.look(lvm, volume)).inactive:
+        await lvm.command(lvm_text.pv_argv("lvchange", "-ay", str(volume), udev=lvm.udev))
+        done.append(f"Activated {volume}.")
+    return done
 
 
-async def examine(lvm: Lvm, volume: VolumeName) -> list[Finding]:
-    """Tell what is not whole around one origin; changes nothing.
+def fstab_waits(text: str, names: set[str]) -> list[str]:
+    """Return the mount points in an fstab's ``text`` that a boot insists on, of devices ``names``.
 
-    Raises:
-        VolumeError: the volume does not exist. LvmError, DeviceMapperError: no answer.
+    Args:
+        text: the file's content.
+        names: paths of the devices in question, every spelling.
     """
-    return list(findings(volume, await look(lvm, volume)))
+    points = []
+    for line in text.splitlines():
+        fields = line.split("#", 1)[0].split()
+        if len(fields) < 4 or fields[0] not in names:
+            continue
+        if not {"nofail", "noauto"} & set(fields[3].split(",")):
+            points.append(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[1]))
+    return points
 
 
-def findings(volume: VolumeName, remains: Remains) -> list[Finding]:
-    """Put ``remains`` into words."""
+def _missing_target() -> list[Finding]:
+    with Control() as control:
+        if "snapshot" in control.targets():
+            return []
+    return [
+        Finding(
+            "MODULE", "The kernel has not loaded the device-mapper target 'snapshot'.",
+            "No snapshot can be taken or activated.", "modprobe dm_snapshot",
+        )
+    ]  # fmt: skip
+
+
+def _not_attached(topology: Topology, file: str) -> list[Finding]:
+    try:
+        cow_space.disk_room(file)
+    except BlocksnapError as error:
+        return [Finding("COW-FILE", error.message, error.effect, error.hint, fixable=False)]
+    if topology.loops_on(file):
+        return []
+    return [
+        Finding(
+            "NOT-ATTACHED", f"The COW space's file {file} is attached to no loop device.",
+            "Its volume group misses a physical volume: no snapshot can be taken, and after a"
+            " deactivation the volume could not be activated.", "Attach it.",
+        )
+    ]  # fmt: skip
+
+
+def _hazards(
+    topology: Topology, volume: VolumeName, volumes: list[LogicalVolume],
+    pvs: list[PhysicalVolume],
+) -> list[Finding]:  # fmt: skip
+    """Tell what could hang or not boot this host, of what already is set up."""
+    if not volumes:
+        return []
+    vg_uuid = volumes[0].vg_uuid
     found = []
-    if remains.suspended:
-        found.append(
-            Finding(
-                "SUSPENDED",
-                f"{volume} is suspended ({', '.join(remains.suspended)}).",
-                "Every reader and writer of it waits.",
-                "Resume it, bottom-up.",
-            )
-        )
-    found += [
-        Finding(
-            "HALF", f"{v.vg}/{v.name} is no whole snapshot ({v.attr}).",
-            "It takes room and tracks nothing.", "Remove it.",
-        )
-        for v in remains.half
-    ]  # fmt: skip
-    found += [
-        Finding(
-            "ORPHAN", f"The device {name} belongs to no logical volume.",
-            "It can stand in the way of activating or removing volumes.", "Remove the device.",
-        )
-        for name in remains.orphans
-    ]  # fmt: skip
-    if remains.loaded or remains.unused_real:
-        found.append(
-            Finding(
-                "LOADED",
-                f"{volume} carries the rest of a snapshot that was never finished.",
-                "None yet; the next command could put it into effect.",
-                "Clear the loaded table and remove the unused -real device.",
-            )
-        )
-    found += [
-        Finding(
-            "INVALID", f"{v.vg}/{v.name} was given up by the kernel: its COW space failed.",
-            "Changes since are not tracked; the next run compares the whole volume.",
-            "Nothing to do: the next run removes it. Give the COW space more room.",
-            fixable=False,
-        )
-        for v in remains.invalid
-    ]  # fmt: skip
+    try:
+        cow_place.check_place(topology, volume.vg, vg_uuid, pvs, [pv.name for pv in pvs])
+    except RefusedError as error:
+        found.append(Finding("HAZARD", error.message, error.effect, error.hint, fixable=False))
+    if any(_is_file_backed(topology, pv) for pv in pvs):
+        names = {
+            name
+            for v in volumes
+            for name in (f"/dev/{v.vg}/{v.name}", f"/dev/mapper/{lvm_text.dm_name(v.vg, v.name)}")
+        }
+        found += [_insisting(volume.vg, point) for point in fstab_waits(_read(FSTAB), names)]
     return found
 
 
-def point_of_device(vg: str, name: str) -> str:
-    """Return the point id in a device-mapper name of ours, with or without a layer."""
-    prefix = lvm_text.dm_name(vg, lvm_text.SNAPSHOT_PREFIX)
-    return _LAYER.sub("", name.removeprefix(prefix)) if name.startswith(prefix) else ""
+def _insisting(vg: str, point: str) -> Finding:
+    return Finding(
+        "FSTAB", f"{FSTAB} insists on {point}; its volume group {vg!r} has a file as COW space.",
+        "If that file's disk is missing at boot, the boot stops in the emergency shell.",
+        f"Add 'nofail' to the line of {point}, and enable the unit that attaches the COW space.",
+        fixable=False,
+    )  # fmt: skip
 
 
-def _our_devices(vg: str) -> list[str]:
-    prefix = lvm_text.dm_name(vg, lvm_text.SNAPSHOT_PREFIX)
-    with Control() as control:
-        return [name for name in control.names() if name.startswith(prefix)]
-
-
-def _remains(volume: VolumeName, volumes: list[LogicalVolume], before: list[str]) -> Remains:
-    origin = next((v for v in volumes if v.name == volume.lv), None)
-    ours = lvm_text.snapshots_of(volumes, origin) if origin else []
-    known = {lvm_text.dm_name(v.vg, v.name) for v in volumes}
-    with Control() as control:
-        states = {
-            v.name: lvm_text.seen(
-                v, snapshot_numbers(control.status(lvm_text.dm_name(v.vg, v.name)))
-            ).state
-            for v in ours
-        }
-        stack = find_stack(control, volume.dm)
-        top = stack.origin
-        orphans = [
-            name for name in before
-            if _LAYER.sub("", name) not in known and control.info(name) is not None
-        ]  # fmt: skip
-    return Remains(
-        suspended=tuple(device.name for device in stack.bottom_up() if device.suspended),
-        half=tuple(v for v in ours if states[v.name] == "half"),
-        invalid=tuple(v for v in ours if states[v.name] == "invalid"),
-        orphans=tuple(orphans),
-        loaded=top is not None and top.live and top.inactive and not stack.suspended,
-        unused_real=stack.real is not None and stack.real.open_count == 0,
-    )
-
-
-async def _remove_half(lvm: Lvm, volume: VolumeName, name: str) -> None:
-    argv = lvm_text.remove_argv(volume.vg, name, udev=lvm.udev)
-    dm = lvm_text.dm_name(volume.vg, name)
+def _is_file_backed(topology: Topology, pv: PhysicalVolume) -> bool:
     try:
-        await lvm.guarded(argv, origin=volume.dm, names=(dm,))
-    except BlocksnapError:
-        # lvm2 gives up on what it did not expect below the LV; take that away and ask again.
-        await asyncio.to_thread(_remove_devices, [dm, f"{dm}-cow"])
-        await lvm.guarded(argv, origin=volume.dm, names=(dm,))
+        below = topology.below(device_number(pv.name))
+    except (OSError, ValueError):
+        return False
+    return any(topology.loop_file(devno) for devno in below)
 
 
-def _remove_devices(names: list[str]) -> list[str]:
-    """Remove devices that nobody holds open, tops before what is under them."""
-    removed = []
-    with Control() as control:
-        for name in sorted(names, key=lambda name: (bool(_LAYER.search(name)), name)):
-            info = control.info(name)
-            if info is not None and info.open_count == 0:
-                control.remove(name)
-                removed.append(name)
-    return removed
-
-
-def _tidy(volume: VolumeName, remains: Remains) -> list[str]:
-    done = [f"Removed the orphan device {name}." for name in _remove_devices([*remains.orphans])]
-    with Control() as control:
-        stack = find_stack(control, volume.dm)
-        if remains.loaded and stack.origin and stack.origin.inactive and not stack.suspended:
-            control.clear(volume.dm)
-            done.append(f"Cleared a table of {volume} that was loaded but never put into effect.")
-        real = control.info(f"{volume.dm}-real")
-        if real is not None and real.open_count == 0:
-            control.remove(real.name)
-            done.append(f"Removed the unused device {real.name}.")
-    return done
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""  # no fstab: nothing is mounted by it

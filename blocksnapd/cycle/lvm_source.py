@@ -17,56 +17,42 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import mmap
 import os
 import time
-import weakref
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
-from blocksnapd.cycle import doctor, lvm_text
+from blocksnapd.cycle import doctor, lvm_text, volume_repair
 from blocksnapd.cycle.block_device import Topology, sync_file_systems
-from blocksnapd.cycle.cow_space import check_place, check_room
+from blocksnapd.cycle.cow_place import check_place
+from blocksnapd.cycle.cow_space import check_room
 from blocksnapd.cycle.dm_ioctl import Control
 from blocksnapd.cycle.dm_stack import snapshot_numbers
 from blocksnapd.cycle.lvm_text import VolumeName, dm_name, snapshot_name
+from blocksnapd.cycle.snapshot_content import MergeChunks, SnapshotContent
 from blocksnapd.errors import (
     BlocksnapError,
     BusyError,
-    CowFormatError,
     HostError,
     LvmError,
     RefusedError,
-    TrackingLostError,
     VolumeError,
 )
 from blocksnapd.model import Changes, HostView, SavedBatch, SeenSnapshot, Taken
 from blocksnapd.runtime import durable
-from blocksnapd.runtime.direct_reader import DirectReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from blocksnapd.cycle.lvm import Lvm
     from blocksnapd.cycle.lvm_text import LogicalVolume
-    from blocksnapd.model import U64, Extents
-    from blocksnapd.ports import BlockReader, CowReader, Exceptions
+    from blocksnapd.ports import BlockReader, CowReader
 
 _T = TypeVar("_T")
 
 RELEASE_S_MAX = 10.0
 _LOOK_S = 0.02
-
-
-class MergeChunks(Protocol):
-    """Turns chunk numbers into extents; see ``parse.extents``."""
-
-    def __call__(self, chunks: U64, *, chunk_size: int, origin_size: int) -> Extents:
-        """Return what the chunks cover."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +89,8 @@ class LvmSource:
         """
         self.volume = VolumeName.parse(volume)
         self._lvm, self._place = lvm, place
-        self._open_cow, self._merge_chunks = open_cow, merge_chunks
         self._topology = topology or Topology()
-        self._tables: dict[str, Exceptions] = {}
-        self._readers: weakref.WeakSet[DirectReader] = weakref.WeakSet()
-        self._size = 0
+        self._content = SnapshotContent(self.volume, open_cow, merge_chunks)
 
     async def observe(self) -> HostView:
         """Look at the volume and at every snapshot of ours on it.
@@ -125,7 +108,10 @@ class LvmSource:
     async def repair(self) -> list[str]:
         """Repair every half-done state; see doctor.py."""
         async with self._lvm.lock(self.volume.vg):
-            return await doctor.repair(self._lvm, self.volume)
+            return await doctor.repair(
+                self._lvm, self.volume, file=self._place.file, activate=False,
+                topology=self._topology,
+            )  # fmt: skip
 
     async def take(self, point_id: str) -> Taken:
         """Take the snapshot for ``point_id``, after a sync of the file system.
@@ -145,7 +131,8 @@ class LvmSource:
                 suspended_s, at = await self._create(origin, point_id)
             except BlocksnapError:
                 with contextlib.suppress(BlocksnapError):  # the first error is the one to tell
-                    await doctor.repair(self._lvm, self.volume)
+                    await volume_repair.repair(self._lvm, self.volume)
+                    await self._remove(point_id)  # it may be whole, and yet nobody's
                 raise
             # A suspend drains what was written but flushes no disk's own cache.
             await asyncio.to_thread(self._flush_origin)
@@ -155,75 +142,20 @@ class LvmSource:
         )  # fmt: skip
 
     def open_snapshot(self, point_id: str) -> BlockReader:
-        """Open the content of the volume at the instant of ``point_id``.
-
-        Raises:
-            VolumeError: there is no such snapshot.
-        """
-        path = self._path(snapshot_name(point_id))
-        try:
-            reader = DirectReader(path, _size_of(path), effect="The point was not made.")
-        except OSError as error:
-            raise VolumeError(
-                f"The snapshot {path} cannot be opened: {error.strerror}.",
-                effect="Its point cannot be made.",
-                hint="'lvs -a' shows whether it still exists.",
-            ) from error
-        self._readers.add(reader)
-        return reader
+        """Open the content of the volume at the instant of ``point_id``."""
+        return self._content.open_snapshot(point_id)
 
     def changes(self, base_id: str) -> Changes:
-        """Return what may have changed since the snapshot of ``base_id``.
-
-        Raises:
-            TrackingLostError: that snapshot is invalid or its table is damaged.
-        """
-        origin_size = _size_of(self._path(self.volume.lv))
-        with self._cow(base_id) as cow:
-            self._check_status(base_id)
-            table = _or_lost(base_id, lambda: cow.table(origin_size=origin_size))
-        self._tables = {base_id: table}  # of one base at a time: it may be large
-        self._size = origin_size
-        extents = self._merge_chunks(
-            table.old, chunk_size=table.chunk_size, origin_size=origin_size
-        )
-        return Changes(extents, table.chunk_size, len(table.old))
+        """Return what may have changed since the snapshot of ``base_id``."""
+        return self._content.changes(base_id)
 
     def saved(self, base_id: str, *, batch_size: int) -> Iterator[SavedBatch]:
-        """Yield the old content of every chunk that ``changes`` listed.
-
-        In the order of the COW device, so that reads are long. The last chunk of an origin that
-        is no multiple of the chunk size holds leftovers behind the origin's end.
-
-        Raises:
-            HostError: the COW device failed.
-        """
-        if base_id not in self._tables:
-            self.changes(base_id)
-        table = self._tables[base_id]
-        size = table.chunk_size
-        count = max(1, batch_size // size)
-        if not len(table.new):
-            return
-        old, new = _in_cow_order(table)
-        buffer = memoryview(mmap.mmap(-1, min(count, len(new)) * size))  # page-aligned
-        with self._cow(base_id) as cow:
-            for first in range(0, len(new), count):
-                part = slice(first, first + count)
-                data = buffer[: len(new[part]) * size]
-                _read_chunks(cow, new[part], size, data)
-                yield SavedBatch(size, old[part], data)
+        """Yield the old content of every chunk that ``changes`` listed."""
+        return self._content.saved(base_id, batch_size=batch_size)
 
     def check_valid(self, point_ids: tuple[str, ...]) -> None:
-        """Make sure that these snapshots were whole up to now.
-
-        Raises:
-            TrackingLostError: one of them is not.
-        """
-        for point_id in point_ids:
-            with self._cow(point_id) as cow:
-                _or_lost(point_id, cow.check_valid)
-            self._check_status(point_id)
+        """Make sure that these snapshots were whole up to now."""
+        self._content.check_valid(point_ids)
 
     async def remove(self, point_id: str) -> None:
         """Remove the snapshot of ``point_id`` and give its space back; none there is success.
@@ -232,28 +164,19 @@ class LvmSource:
             BusyError: somebody else holds it open; nothing was changed.
             LvmError, HostError: it could not be removed.
         """
-        name = snapshot_name(point_id)
-        self._tables.pop(point_id, None)
-        for reader in list(self._readers):
-            if reader.path == self._path(name):
-                reader.close()
+        self._content.close(point_id)
         async with self._lvm.lock(self.volume.vg):
-            if await self._exists(name):
-                await self._await_release(name)
-                argv = lvm_text.remove_argv(self.volume.vg, name, udev=self._lvm.udev)
-                await self._lvm.guarded(argv, origin=self.volume.dm, names=(self._dm(name),))
-            left = await asyncio.to_thread(self._devices_of, name)
-            if left or await self._exists(name):
-                await doctor.repair(self._lvm, self.volume)
+            await self._remove(point_id)
 
     def cow_use(self, point_id: str) -> tuple[int, int] | None:
         """Return (used, size) in bytes by ioctl; None when the snapshot is not whole or gone."""
-        with Control() as control:
-            return snapshot_numbers(control.status(self._dm(snapshot_name(point_id))))
+        return self._content.cow_use(point_id)
 
     async def examine(self) -> list[doctor.Finding]:
         """Tell what is not as it should be; changes nothing."""
-        return await doctor.examine(self._lvm, self.volume)
+        return await doctor.examine(
+            self._lvm, self.volume, file=self._place.file, topology=self._topology
+        )
 
     def _origin(self, volumes: list[LogicalVolume]) -> LogicalVolume:
         """Return the origin's row, or raise why it cannot be one."""
@@ -354,6 +277,17 @@ class LvmSource:
                 hint="See the kernel log for that disk.",
             ) from error
 
+    async def _remove(self, point_id: str) -> None:
+        """Remove a snapshot and whatever its removal leaves; the group's lock is held."""
+        name = snapshot_name(point_id)
+        if await self._exists(name):
+            await self._await_release(name)
+            argv = lvm_text.remove_argv(self.volume.vg, name, udev=self._lvm.udev)
+            await self._lvm.guarded(argv, origin=self.volume.dm, names=(self._dm(name),))
+        left = await asyncio.to_thread(self._devices_of, name)
+        if left or await self._exists(name):
+            await volume_repair.repair(self._lvm, self.volume)
+
     async def _exists(self, name: str) -> bool:
         return any(v.name == name for v in await self._lvm.volumes(self.volume.vg))
 
@@ -389,60 +323,8 @@ class LvmSource:
             every = control.names()
         return [n for n in every if n == self._dm(name) or n.startswith(self._dm(name) + "-")]
 
-    @contextlib.contextmanager
-    def _cow(self, point_id: str) -> Iterator[CowReader]:
-        path = f"{self._path(snapshot_name(point_id))}-cow"
-        cow = _or_lost(point_id, lambda: self._open_cow(path))
-        try:
-            yield cow
-        finally:
-            cow.close()
-
-    def _check_status(self, point_id: str) -> None:
-        if self.cow_use(point_id) is None:
-            raise _lost(point_id, "the kernel no longer tracks with it")
-
     def _dm(self, name: str) -> str:
         return dm_name(self.volume.vg, name)
 
     def _path(self, name: str) -> str:
         return f"/dev/mapper/{self._dm(name)}"
-
-
-def _in_cow_order(table: Exceptions) -> tuple[U64, U64]:
-    """Return (old, new) by position on the COW device; allocation order nearly always is."""
-    if np.all(table.new[1:] > table.new[:-1]):
-        return table.old, table.new
-    order = np.argsort(table.new, kind="stable")
-    return table.old[order], table.new[order]
-
-
-def _read_chunks(cow: CowReader, chunks: U64, size: int, data: memoryview) -> None:
-    """Fill ``data`` with COW chunks ``chunks``; neighbours are read at once."""
-    breaks = np.flatnonzero(np.diff(chunks) != 1) + 1
-    bounds = [0, *breaks.tolist(), len(chunks)]
-    for start, stop in itertools.pairwise(bounds):
-        cow.read_into(int(chunks[start]) * size, data[start * size : stop * size])
-
-
-def _or_lost(point_id: str, read: Callable[[], _T]) -> _T:
-    try:
-        return read()
-    except (CowFormatError, VolumeError) as error:
-        raise _lost(point_id, error.message) from error
-
-
-def _lost(point_id: str, why: str) -> TrackingLostError:
-    return TrackingLostError(
-        f"Change tracking since {point_id} is lost: {why}",
-        effect="The next point needs a full compare of the volume; no earlier point is affected.",
-        hint="The kernel log says whether the COW space was full or its disk failed.",
-    )
-
-
-def _size_of(path: str) -> int:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.lseek(fd, 0, os.SEEK_END)
-    finally:
-        os.close(fd)
