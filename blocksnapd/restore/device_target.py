@@ -102,13 +102,17 @@ class DeviceTarget:
             data, offset = data[len(inside) :], offset + len(inside)
         self._pwrite(offset, data)
 
+    def release(self) -> None:
+        """Start bringing to the disk what was written, give back the memory of what is there."""
+        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def sync(self) -> None:
         """Bring everything written to the disk and give its memory back."""
         try:
             durable.sync_file(self._fd)
-            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
         except OSError as error:
             raise self._failed("syncing", self._size, error) from error
+        self.release()
 
     def ranges(self) -> list[tuple[int, int]]:
         """Return the byte ranges where something other than zero may be: all of it."""

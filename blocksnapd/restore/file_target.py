@@ -74,13 +74,17 @@ class FileTarget:
                 raise self._failed("writing", offset, error) from error
             data, offset = data[done:], offset + done
 
+    def release(self) -> None:
+        """Start bringing to the disk what was written, give back the memory of what is there."""
+        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def sync(self) -> None:
         """Bring everything written to the disk and give its memory back."""
         try:
             durable.sync_file(self._fd)
-            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
         except OSError as error:
             raise self._failed("syncing", self._size, error) from error
+        self.release()
 
     def ranges(self) -> list[tuple[int, int]]:
         """Return the byte ranges, ascending, outside of which the file reads as zero."""

@@ -25,6 +25,7 @@ from blocksnapd.model import Extents
 from blocksnapd.restore.content_sum import ContentSum
 from blocksnapd.restore.progress import Meter
 from blocksnapd.restore.verify import differences, read_sum
+from blocksnapd.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from blocksnapd.restore.target import Kind
     from blocksnapd.runtime.direct_reader import DirectReader
 
+# So much may wait in memory: a restore must not push everything else of the host out of it.
+RELEASE_SIZE = 64 * MIB
 _REPOSITORY_SAFE = "The repository is untouched."
 
 
@@ -58,6 +61,9 @@ class Target(Protocol):
 
     def write(self, offset: int, data: memoryview) -> None:
         """Put ``data`` at ``offset``; each byte at most once."""
+
+    def release(self) -> None:
+        """Start bringing to the disk what was written, give back the memory of what is there."""
 
     def sync(self) -> None:
         """Bring everything written to the disk."""
@@ -182,12 +188,16 @@ class _Restore:
 
     def _write(self, *, keep_sum: bool) -> int:
         """Write all content; return its bytes."""
-        written = 0
+        written = unreleased = 0
         for blocks, data in self._image.pieces():
             if keep_sum:
                 self._sum.add(blocks, data)
             size = self._write_piece(blocks, data)
             written += size
+            unreleased += size
+            if unreleased >= RELEASE_SIZE:
+                self._target.release()
+                unreleased = 0
             self._advance(size)
         expected = self._image.size - self._gaps.size
         if written != expected:
