@@ -92,26 +92,28 @@ class Cycle:
         self._keep_pending = keep_pending
         self._stop.set()
 
-    async def run(self, asked: Asked, tags: tuple[str, ...] = ()) -> RestorePoint | None:
-        """Do what is to be done; return the point committed last, None if none was.
+    async def run(self, asked: Asked, tags: tuple[str, ...] = ()) -> list[RestorePoint]:
+        """Do what is to be done; return the points committed: two after some interruptions.
 
         Raises:
             BlocksnapError: the cycle failed; tracking goes on from the last committed point.
         """
-        committed = None
+        committed: list[RestorePoint] = []
         for _ in range(COMMANDS_MAX):
-            if self._stop.is_set():
-                raise CancelledRunError("the run was cancelled")
             view, head, command = await self._next(asked)
             if isinstance(command, Wait):
                 return committed
+            if self._stop.is_set() and isinstance(command, Take | Ship):
+                if committed:
+                    return committed
+                raise CancelledRunError("the run was cancelled")
             try:
-                committed = await self._perform(command, view, head, tags) or committed
+                committed += await self._perform(command, view, head, tags)
             except TrackingLostError as error:
                 self._reporter.event("tracking-lost", error.sentences())
                 asked = replace(asked, compare="overflow")
             except (HostError, BusyError) as error:
-                if committed is None or not isinstance(command, Remove):
+                if not committed or not isinstance(command, Remove):
                     raise
                 # The point stands. The next cycle removes the old snapshot before all else.
                 self._reporter.event("remove-failed", error.sentences())
@@ -141,7 +143,7 @@ class Cycle:
 
     async def _perform(
         self, command: Command, view: HostView, head: PointHead | None, tags: tuple[str, ...]
-    ) -> RestorePoint | None:
+    ) -> list[RestorePoint]:
         source = self._volume.source
         if isinstance(command, Repair):
             for done in await source.repair():
@@ -153,8 +155,8 @@ class Cycle:
         elif isinstance(command, Take):
             await self._take(tags)
         elif isinstance(command, Ship):
-            return await self._ship_or_drop(command, view, head)
-        return None
+            return [await self._ship_or_drop(command, view, head)]
+        return []
 
     async def _take(self, tags: tuple[str, ...]) -> None:
         volume = self._volume

@@ -73,14 +73,15 @@ class World:
     def cycle(
         self, asked: Asked = DUE, *, reporter: Reporter | None = None, tags: tuple[str, ...] = ()
     ) -> RestorePoint | None:
-        """Start a daemon, run one cycle, end the daemon."""
+        """Start a daemon, run one cycle, end the daemon; return the point committed last."""
         journal = Journal.open(self.path, volume_id="memory-volume", volume_name="m")
         volume = Volume(
             "m", "memory-volume", 4096, MemorySource(self.host), self.store,
             FingerprintStore(self.path + "/f"), journal, SystemClock(),
         )  # fmt: skip
         self.reporter = reporter or Reporter()
-        return asyncio.run(Cycle(volume, self.reporter).run(asked, tags))
+        committed = asyncio.run(Cycle(volume, self.reporter).run(asked, tags))
+        return committed[-1] if committed else None
 
     def check(self) -> None:
         """Every committed point is its instant, byte for byte, and its state sum is true."""

@@ -210,9 +210,9 @@ class VolumeTask:
             self._book.start(run)
             self._metrics.run_started(self.settings.name, self.settings.target)
             error: BlocksnapError | None = None
-            point: RestorePoint | None = None
+            points: list[RestorePoint] = []
             try:
-                point = await self._attempt(run, is_start=is_start)
+                points = await self._attempt(run, is_start=is_start)
             except BlocksnapError as caught:
                 error = caught
             except Exception as caught:  # a mistake of ours must not end the protection
@@ -222,9 +222,9 @@ class VolumeTask:
                     effect="The point was not committed; earlier points are untouched.",
                     hint="This is a mistake in blocksnap: please report it with the log.",
                 )
-            self._finish(run, point, error)
+            self._finish(run, points, error)
 
-    async def _attempt(self, run: LiveRun, *, is_start: bool) -> RestorePoint | None:
+    async def _attempt(self, run: LiveRun, *, is_start: bool) -> list[RestorePoint]:
         if self.opened is None:
             self.opened = await self._opener()
             self._note_opened(self.opened)
@@ -261,7 +261,7 @@ class VolumeTask:
             self._metrics.last_point(name, target, parse_time(newest["time"]).timestamp())
 
     def _finish(
-        self, run: LiveRun, point: RestorePoint | None, error: BlocksnapError | None
+        self, run: LiveRun, points: list[RestorePoint], error: BlocksnapError | None
     ) -> None:
         name, target = self.settings.name, self.settings.target
         if isinstance(error, CancelledRunError):
@@ -270,9 +270,9 @@ class VolumeTask:
             result = "failed"
             self._note_failure(run, error)
         else:
-            result = "warning" if run.warnings else "success" if point else "skipped"
+            result = "warning" if run.warnings else "success" if points else "skipped"
             self.failures, self.cause = 0, None
-        if point is not None:
+        for point in points:
             self._note_point(run, point)
         self._metrics.failures_in_a_row(name, target, self.failures)
         self._metrics.run_finished(
