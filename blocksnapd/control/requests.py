@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from blocksnapd.control.messages import RunKind  # noqa: TC001 - pydantic reads it
 from blocksnapd.errors import UsageError
 from blocksnapd.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from blocksnapd.control.messages import RunKind, RunRequest
+    from blocksnapd.control.messages import RunRequest
 
 BODY_SIZE_MAX = 64 * 1024
 WAIT_MAX_S = 300.0

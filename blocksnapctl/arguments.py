@@ -1,0 +1,160 @@
+"""The command line: verbs and options. Pure."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Final
+
+from blocksnapd import __version__
+from blocksnapd.control.messages import DEFAULT_SOCKET, SOCKET_VARIABLE
+from blocksnapd.units import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# These are the daemon program's own: it is started with the rest of the line as it is.
+PASSED_ON: Final = ("init", "doctor", "cow", "check")
+_VALUED: Final = ("--socket", "--repo", "--timeout")
+
+EPILOG: Final = """\
+VOLUME is VG/LV or an absolute path. POINT is the start of an id, latest:VOLUME, VOLUME@latest or
+VOLUME@2026-11-22T14:05 (the newest point not after that instant; UTC unless a zone is given).
+
+verbs of the daemon program, passed on to it: init, doctor, cow, check
+
+exit codes: 0 done, 1 failed, 2 usage, 10 daemon not reachable, 11 not found, 12 refused by a
+guard, 13 done with warnings, 14 data does not match its checksum, 75 busy: try again,
+77 not allowed, 78 configuration invalid, 124 wait timed out, 130 interrupted
+"""
+
+
+def passed_on(argv: Sequence[str]) -> list[str]:
+    """Return what to start the daemon program with; empty when the verb is not one of its."""
+    position = 0
+    while position < len(argv) and argv[position].startswith("-"):
+        position += 2 if argv[position] in _VALUED else 1
+    rest = list(argv[position:])
+    return rest if rest and rest[0] in PASSED_ON else []
+
+
+def parse(argv: Sequence[str], *, socket_path: str | None) -> argparse.Namespace:
+    """Return the parsed line; ``socket_path`` is the environment's.
+
+    Raises:
+        SystemExit: 2 after a complaint, 0 after --help or --version.
+    """
+    return _parser(socket_path or DEFAULT_SOCKET).parse_args(argv)
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _globals(parser: argparse.ArgumentParser, *, socket_path: str | None) -> None:
+    """Add the options that stand before or after the verb; after it they have no default."""
+    is_top = socket_path is not None
+    off = False if is_top else argparse.SUPPRESS
+    none = None if is_top else argparse.SUPPRESS
+    add = parser.add_argument
+    add("--json", action="store_true", default=off, help="one JSON document, or JSON lines")
+    add("--plain", action="store_true", default=off, help="fields with tabs between, no heading")
+    add("-q", "--quiet", action="store_true", default=off, help="data and errors only")
+    add("-v", "--verbose", action="store_true", default=off, help="say more")
+    add("--no-color", action="store_true", default=off, help="no colours (also: NO_COLOR)")
+    add("-y", "--yes", action="store_true", default=off, help="do what would be asked about")
+    add(
+        "--socket",
+        metavar="PATH",
+        default=socket_path if is_top else argparse.SUPPRESS,
+        help=f"the daemon's socket (also: {SOCKET_VARIABLE}; default {DEFAULT_SOCKET})",
+    )
+    add(
+        "--repo",
+        metavar="URL",
+        default=none,
+        help="read this repository without any running daemon or configuration",
+    )
+    add("--timeout", metavar="TIME", type=_duration, default=none,
+        help="wait no longer than this, like 30s or 10m")  # fmt: skip
+
+
+def _key_options(parser: argparse.ArgumentParser, *, is_needed: bool) -> None:
+    parser.add_argument("--key", metavar="FILE", required=is_needed, help="the private key's file")
+    parser.add_argument(
+        "--passphrase-file", metavar="FILE", help="take the key's passphrase from here, do not ask"
+    )
+
+
+def _parser(socket_path: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="blocksnapctl",
+        description="Look at and steer blocksnapd: restore points for block volumes.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _globals(parser, socket_path=socket_path)
+    parser.add_argument("--version", action="version", version=f"blocksnapctl {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    def verb(name: str, text: str, *aliases: str) -> argparse.ArgumentParser:
+        added = verbs.add_parser(
+            name, help=text, description=text, aliases=aliases, allow_abbrev=False
+        )
+        _globals(added, socket_path=None)
+        added.set_defaults(verb=name)
+        return added
+
+    _looking(verb)
+    _doing(verb)
+    return parser
+
+
+def _looking(verb: _Verb) -> None:
+    status = verb("status", "Are the volumes protected; if not, why and what next?")
+    status.add_argument("volumes", nargs="*", metavar="VOLUME")
+    points = verb("points", "List restore points.")
+    points.add_argument("volume", nargs="?", metavar="VOLUME")
+    _key_options(points, is_needed=False)
+    show = verb("show", "Tell everything about one point or run.")
+    show.add_argument("item", metavar="POINT|RUN")
+    _key_options(show, is_needed=False)
+    runs = verb("runs", "List the runs under way and the last ones.")
+    runs.add_argument("volume", nargs="?", metavar="VOLUME")
+    events = verb("events", "Tell what happened.")
+    events.add_argument("-f", "--follow", action="store_true", help="go on telling")
+    events.add_argument(
+        "--since", type=int, default=-50, metavar="SEQ",
+        help="events after this number; negative: so many of the last ones (default -50)",
+    )  # fmt: skip
+
+
+def _doing(verb: _Verb) -> None:
+    run = verb("run", "Make a restore point now, or join the run that does.", "trigger")
+    run.add_argument("volumes", nargs="+", metavar="VOLUME")
+    run.add_argument("--wait", action="store_true", help="until it is done; its result is ours")
+    run.add_argument("--tag", action="append", default=[], metavar="TAG", help="mark the point")
+    run.add_argument("--full", action="store_true", help="compare everything, trust no tracking")
+    restore = verb("restore", "Write a point's content to a file or device, and check it.")
+    restore.add_argument("point", metavar="POINT")
+    restore.add_argument("--to", required=True, metavar="PATH", help="a new file, or a device")
+    restore.add_argument("--at", metavar="TIME", help="with a VOLUME for POINT: as of then")
+    restore.add_argument(
+        "--no-sparse", dest="sparse", action="store_false", help="write zeros too, leave no holes"
+    )
+    _key_options(restore, is_needed=True)
+    verify = verb("verify", "Read points back and compare every block with its checksum.")
+    verify.add_argument("item", nargs="?", metavar="VOLUME|POINT")
+    _key_options(verify, is_needed=True)
+    cancel = verb("cancel", "Stop a run.")
+    cancel.add_argument("run", metavar="RUN")
+
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class _Verb(Protocol):
+        def __call__(self, name: str, text: str, *aliases: str) -> argparse.ArgumentParser: ...

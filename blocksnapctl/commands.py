@@ -1,0 +1,304 @@
+"""The verbs: ask, follow, render; each returns an exit code. Edge."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+from blocksnapctl import render
+from blocksnapctl.client import Client, ProblemError, WaitOverError
+from blocksnapctl.following import follow
+from blocksnapctl.worker import Worker, no_key
+from blocksnapd.control.messages import (
+    EXIT_OK,
+    EXIT_UNREACHABLE,
+    looks_like_point,
+)
+from blocksnapd.errors import NotFoundError, RefusedError, UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator, Sequence
+
+    from blocksnapctl.output import Output
+    from blocksnapd.control.messages import Event, Point, Run, Status
+
+
+class Context:
+    """What a verb needs: the parsed line, where text goes, whom to ask."""
+
+    def __init__(
+        self, arguments: argparse.Namespace, output: Output, program: Sequence[str]
+    ) -> None:
+        self.arguments = arguments
+        self.output = output
+        self.program = program
+        timeout_s = arguments.timeout
+        self.deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        self.daemon = Client(arguments.socket)
+
+    def worker(self, repo: str) -> Worker:
+        """Return a private worker on ``repo`` with the key named on the command line."""
+        arguments = self.arguments
+        if getattr(arguments, "key", None) is None:
+            raise no_key()
+        return Worker(repo, arguments.key, arguments.passphrase_file, program=self.program)
+
+    @contextmanager
+    def reader(self) -> Iterator[Client]:
+        """Whom to ask about points: the repository named by --repo, or the daemon."""
+        if self.arguments.repo is None:
+            yield self.daemon
+            return
+        with self.worker(self.arguments.repo) as worker:
+            yield worker.client
+
+
+def status(context: Context) -> int:
+    """Show whether the volumes are protected."""
+    found = cast("Status", context.daemon.get("status"))
+    wanted = context.arguments.volumes
+    if wanted:
+        known = {v["volume"]: v for v in found["volumes"]}
+        for name in wanted:
+            if name not in known:
+                raise NotFoundError(
+                    f"no volume {name!r} is configured",
+                    hint=f"Configured are: {', '.join(known) or 'none'}.",
+                )
+        found["volumes"] = [known[name] for name in wanted]
+    out = context.output
+    if out.as_json:
+        out.document(found)
+    elif out.as_plain:
+        out.data(render.status_plain(found))
+    else:
+        out.data(render.status(found, colour=out.is_coloured))
+    return EXIT_OK
+
+
+def points(context: Context) -> int:
+    """List points."""
+    volume, out = context.arguments.volume, context.output
+    with context.reader() as client:
+        found = client.get("points", **({"volume": volume} if volume else {}))
+    items = cast("list[Point]", found["points"])
+    if out.as_json:
+        out.document(found)
+    elif out.as_plain:
+        out.data(render.points_plain(items))
+    else:
+        out.data(render.points(items, _now()))
+        if not items:
+            out.say("There is no point yet.")
+    return EXIT_OK
+
+
+def runs(context: Context) -> int:
+    """List runs."""
+    volume, out = context.arguments.volume, context.output
+    found = context.daemon.get("runs", **({"volume": volume} if volume else {}))
+    items = cast("list[Run]", found["runs"])
+    if out.as_json:
+        out.document(found)
+    elif out.as_plain:
+        out.data(render.runs_plain(items))
+    else:
+        out.data(render.runs(items, _now(), colour=out.is_coloured))
+        if not items:
+            out.say("There was no run since the daemon started.")
+    return EXIT_OK
+
+
+def show(context: Context) -> int:
+    """Tell everything about a point or run."""
+    item, out = context.arguments.item, context.output
+    with context.reader() as client:
+        found = _run_or_point(client, item)
+    if out.as_json:
+        out.document(found)
+    else:
+        out.data(render.plain(found.items()) if out.as_plain else render.details(found))
+    return EXIT_OK
+
+
+def _run_or_point(client: Client, item: str) -> dict[str, Any]:
+    if item.startswith("r") and item.isalnum():
+        try:
+            return client.get("runs", item)
+        except ProblemError as error:
+            if error.problem.get("code") != NotFoundError.code:
+                raise
+    return client.get("points", item)
+
+
+def events(context: Context) -> int:
+    """Tell what happened; with --follow, what happens."""
+    arguments, out = context.arguments, context.output
+    query = {"since": str(arguments.since), "follow": str(int(arguments.follow))}
+    last = None
+    try:
+        for found in context.daemon.stream("events", deadline=context.deadline, **query):
+            item = cast("Event", found)
+            last = item["seq"]
+            if out.as_json:
+                out.document(item)
+            elif out.as_plain:
+                out.data(render.event_plain(item))
+            else:
+                out.data(render.event(item, _now(), colour=out.is_coloured))
+    except WaitOverError:
+        return EXIT_OK  # --timeout is how long to watch
+    if not arguments.follow:
+        return EXIT_OK
+    again = f" --since {last}" if last is not None else ""
+    out.say(f"The daemon ended. Go on later with: blocksnapctl events --follow{again}")
+    return EXIT_UNREACHABLE
+
+
+def run(context: Context) -> int:
+    """Start a run of each volume, or join the one under way; with --wait, see it through."""
+    arguments, out, started = context.arguments, context.output, []
+    for volume in arguments.volumes:
+        request: dict[str, Any] = {"kind": "cycle", "volume": volume}
+        if arguments.tag:
+            request["tags"] = arguments.tag
+        if arguments.full:
+            request["full"] = True
+        found = context.daemon.post("runs", body=request)
+        started.append(found["id"])
+        word = "joined" if found["joined"] else "started"
+        if found["joined"] and (arguments.tag or arguments.full):
+            out.say(f"{volume}: its run was under way, so --tag and --full do not apply to it")
+        if not arguments.wait:
+            if out.as_json:
+                out.document(found)
+            else:
+                out.data(f"run {found['id']}  {volume}  {word}")
+    if not arguments.wait:
+        out.say(f"See how it goes: blocksnapctl show {started[-1]}")
+        return EXIT_OK
+    codes = [follow(context.daemon, run_id, out, deadline=context.deadline) for run_id in started]
+    return max(codes, key=_weight)
+
+
+def _weight(code: int) -> tuple[bool, bool]:
+    """Order exit codes: a failure before warnings, before all is well."""
+    return code not in {0, 13}, code != 0
+
+
+def cancel(context: Context) -> int:
+    """Stop a run."""
+    found = cast("Run", context.daemon.post("runs", context.arguments.run, "cancel", body={}))
+    out = context.output
+    if out.as_json:
+        out.document(found)
+    else:
+        out.data(f"run {found['id']}  {found.get('volume', '')}  asked to stop")
+    return EXIT_OK
+
+
+def restore(context: Context) -> int:
+    """Write a point's content to a file or device."""
+    arguments, out = context.arguments, context.output
+    selector, to = arguments.point, os.path.abspath(arguments.to)
+    if arguments.at:
+        selector = f"{selector}@{arguments.at}"
+    repo, exact = arguments.repo, selector
+    if repo is None:
+        point = _found(context, context.daemon, selector)
+        repo, exact = _repository_of(context.daemon, point["target"]), point["id"]
+    overwrite = _may_overwrite(context, to)
+    with context.worker(repo) as worker:
+        point = _found(context, worker.client, exact)
+        out.say(f"{point['id']} of {point['volume']}, {point['time']} → {to}")
+        request = {
+            "kind": "restore", "point": point["id"], "to": to, "sparse": arguments.sparse,
+            "overwrite": overwrite,
+        }  # fmt: skip
+        started = worker.client.post("runs", body=request)
+        return follow(worker.client, started["id"], out, deadline=context.deadline, is_ours=True)
+
+
+def verify(context: Context) -> int:
+    """Read points back and compare every block with its checksum."""
+    item, request = context.arguments.item, {"kind": "verify"}
+    repo = context.arguments.repo
+    if item is not None and looks_like_point(item):
+        if repo is None:
+            point = _found(context, context.daemon, item)
+            repo, item = _repository_of(context.daemon, point["target"]), point["id"]
+        request["point"] = item
+    elif item is not None:
+        request["volume"] = item
+        if repo is None:
+            volume = context.daemon.get("volumes", item)
+            repo = _repository_of(context.daemon, volume["target"])
+    elif repo is None:
+        repo = _only_repository(context.daemon)
+    with context.worker(repo) as worker:
+        started = worker.client.post("runs", body=request)
+        return follow(
+            worker.client, started["id"], context.output, deadline=context.deadline, is_ours=True
+        )
+
+
+def _found(context: Context, client: Client, selector: str) -> dict[str, Any]:
+    point = client.get("points", selector)
+    if point.get("note"):
+        context.output.say(point["note"])
+    return point
+
+
+def _repository_of(client: Client, target: str) -> str:
+    for found in client.get("status")["targets"]:
+        if found["name"] == target:
+            return str(found["url"])
+    raise NotFoundError(
+        f"the daemon knows no target {target!r}", hint="Name the repository with --repo URL."
+    )
+
+
+def _only_repository(client: Client) -> str:
+    targets = client.get("status")["targets"]
+    if len(targets) == 1:
+        return str(targets[0]["url"])
+    raise UsageError(
+        f"there are {len(targets)} targets", hint="Name a volume, a point or --repo URL."
+    )
+
+
+def _may_overwrite(context: Context, to: str) -> bool:
+    """Ask before something existing is written over; a new or an empty file needs no asking."""
+    try:
+        found = os.stat(to)
+    except OSError:
+        return False
+    if stat.S_ISREG(found.st_mode) and found.st_size == 0:
+        return True
+    if context.arguments.yes:
+        return True
+    if sys.stdin.isatty() and not context.output.as_json and not context.output.is_quiet:
+        sys.stderr.write(f"{to} exists; its content will be lost. Proceed? [y/N] ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().lower() in {"y", "yes"}:
+            return True
+    raise RefusedError(
+        f"{to} exists", effect="It was not touched.",
+        hint="Name another place, or say --yes to lose what is there.",
+    )  # fmt: skip
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+VERBS: dict[str, Callable[[Context], int]] = {
+    "status": status, "points": points, "runs": runs, "show": show, "events": events,
+    "run": run, "cancel": cancel, "restore": restore, "verify": verify,
+}  # fmt: skip

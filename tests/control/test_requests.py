@@ -1,0 +1,92 @@
+"""Bytes from a client give a request or a usage error, and nothing else."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blocksnapd.control import requests
+from blocksnapd.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"kind": "cycle", "volume": "vg0/home"},
+        {"kind": "cycle", "volume": "vg0/home", "tags": ["release-7", "x.y_z"], "full": True},
+        {"kind": "restore", "point": "p1", "to": "/x", "sparse": False, "overwrite": True},
+        {"kind": "verify"},
+        {"kind": "verify", "volume": "vg0/home"},
+        {"kind": "verify", "point": "p1"},
+    ],
+)
+def test_good_ones_come_through_unchanged(request_: dict[str, object]) -> None:
+    assert requests.parse_run_request(json.dumps(request_).encode()) == request_
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        ("", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("\xff", "is not JSON"),
+        ("[]", "the request: "),
+        ("{}", "kind: Field required"),
+        ('{"kind": "prune"}', "kind: "),
+        ('{"kind": "cycle"}', "a run of kind 'cycle' needs 'volume'"),
+        ('{"kind": "cycle", "volume": ""}', "volume: "),
+        ('{"kind": "cycle", "volume": 3}', "volume: "),
+        ('{"kind": "cycle", "volume": "v", "to": "/x"}', "'to' means nothing"),
+        ('{"kind": "cycle", "volume": "v", "x": 1}', "x: Extra inputs"),
+        ('{"kind": "cycle", "volume": "v", "tags": ["a b"]}', "tags.0: "),
+        ('{"kind": "cycle", "volume": "v", "tags": "a"}', "tags: "),
+        ('{"kind": "restore", "point": "p"}', "needs 'to'"),
+        ('{"kind": "restore", "point": "p", "to": "x"}', "to: "),
+        ('{"kind": "verify", "full": true}', "'full' means nothing"),
+    ],
+)
+def test_bad_ones_are_told_why(body: str, wanted: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        requests.parse_run_request(body.encode("latin-1"))
+    assert wanted in caught.value.message
+
+
+@given(st.binary(max_size=200) | st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(["kind", "volume", "tags", "full", "to"]), inner),
+).map(lambda value: json.dumps(value).encode()))  # fmt: skip
+def test_any_bytes(body: bytes) -> None:
+    try:
+        found = requests.parse_run_request(body)
+    except UsageError:
+        return
+    assert found["kind"] in {"cycle", "restore", "verify"}
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [({}, None), ({"wait": "30s"}, 30.0), ({"wait": "9d"}, requests.WAIT_MAX_S)],
+)
+def test_wait(query: dict[str, str], wanted: float | None) -> None:
+    assert requests.parse_wait(query) == wanted
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("0", 0), ("17", 17), ("-50", -50)])
+def test_since(text: str, wanted: int) -> None:
+    assert requests.parse_since({"since": text}) == wanted
+
+
+def test_bad_queries() -> None:
+    for text in ("", "x", "--1", "1.5", "9" * 30):
+        with pytest.raises(UsageError):
+            requests.parse_since({"since": text})
+    with pytest.raises(UsageError):
+        requests.parse_wait({"wait": "soon"})
+    with pytest.raises(UsageError):
+        requests.parse_flag({"follow": "yes"}, "follow")
+    assert requests.parse_flag({"follow": "1"}, "follow") is True
+    assert requests.parse_flag({}, "follow") is False

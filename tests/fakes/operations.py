@@ -1,0 +1,241 @@
+"""The port ``Operations`` in memory: a daemon that does as the test says."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from blocksnapd.control.messages import SCHEMA, format_time, problem
+from blocksnapd.control.selectors import resolve
+from blocksnapd.errors import BlocksnapError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from blocksnapd.control.messages import (
+        Event,
+        Point,
+        Run,
+        RunRequest,
+        RunResult,
+        Started,
+        Status,
+        VolumeStatus,
+        Who,
+    )
+
+NOW = 1_795_356_300.0  # 2026-11-22T14:05:00Z
+
+
+def point(number: int, volume: str = "vg0/home", *, minutes: int = 0) -> Point:
+    """Return the point ``number``, so many minutes before ``NOW``."""
+    return {
+        "schema": SCHEMA,
+        "id": f"p{number:04x}{'0' * 12}",
+        "volume": volume,
+        "target": "near",
+        "seq": number,
+        "time": format_time(NOW - 60 * minutes),
+        "size": 1 << 30,
+        "block_size": 4096,
+        "chunk_size": 4096,
+        "kind": "full" if number == 1 else "delta",
+        "method": "first" if number == 1 else "tracked",
+        "reason": "",
+        "driver": "lvm",
+        "consistency": "crash",
+        "changed_bytes": 1000 * number,
+        "shipped_bytes": 900 * number,
+        "stored_bytes": 500 * number,
+        "tags": ["manual"] if number == 2 else [],
+        "proof": {"checked_blocks": 10, "mismatched_blocks": 0, "ranges": []},
+    }
+
+
+def volume_status(name: str, **changes: object) -> VolumeStatus:
+    """Return a volume that is well, but for ``changes``."""
+    found: dict[str, object] = {
+        "schema": SCHEMA,
+        "volume": name,
+        "driver": "lvm",
+        "target": "near",
+        "state": "protected",
+        "size": 1 << 30,
+        "every": 300.0,
+        "rpo": 600.0,
+        "exposure": 72.0,
+        "last_point": point(3, name, minutes=1),
+        "next_run": format_time(NOW + 108),
+        "retry": 0,
+        "last_run": None,
+        "active_run": None,
+        "cow": {"size": 1000, "used": 40},
+        "points": 3,
+        "causes": [],
+    }
+    return cast("VolumeStatus", found | changes)
+
+
+class MemoryOperations:
+    """Two volumes with points; runs move only when the test moves them, or by ``script``.
+
+    ``script`` is played by each ``follow_run`` until the run is done: one change a step.
+    """
+
+    def __init__(self, *, points: list[Point] | None = None) -> None:
+        self.volumes = {n: volume_status(n) for n in ("vg0/home", "/srv/disk image.raw")}
+        self.known = points if points is not None else [
+            point(1, minutes=10), point(2, minutes=5), point(3, minutes=1),
+            point(1, "/srv/disk image.raw", minutes=60),
+        ]  # fmt: skip
+        self.asked: list[tuple[RunRequest, Who]] = []
+        self.script: list[dict[str, object]] = []
+        self.target_url = "/srv/blocksnap"
+        self.is_ready = True
+        self.failure: Exception | None = None
+        self.log: list[Event] = []
+        self.streams_open = 0
+        self._runs: dict[str, Run] = {}
+        self._moved = asyncio.Condition()
+
+    async def status(self) -> Status:
+        """Return everything."""
+        if self.failure:
+            raise self.failure
+        return {
+            "schema": SCHEMA,
+            "version": "1.2.3",
+            "host": "db01",
+            "pid": 77,
+            "now": format_time(NOW),
+            "started": format_time(NOW - 1_051_200),
+            "uptime": 1_051_200.0,
+            "targets": [
+                {"name": "near", "url": self.target_url, "up": True, "free_bytes": 1 << 41}
+            ],
+            "volumes": list(self.volumes.values()),
+        }
+
+    async def volume(self, name: str) -> VolumeStatus:
+        """Return one volume."""
+        if name not in self.volumes:
+            raise NotFoundError(f"no volume {name!r} is configured", hint="Look at status.")
+        return self.volumes[name]
+
+    async def points(self, volume: str | None) -> list[Point]:
+        """Return points."""
+        return [p for p in self.known if volume in (None, p["volume"])]
+
+    async def point(self, selector: str) -> Point:
+        """Return one point."""
+        return resolve(selector, self.known)
+
+    async def start_run(self, request: RunRequest, who: Who) -> Started:
+        """Start or join."""
+        volume = request.get("volume", "")
+        if request["kind"] == "restore":
+            volume = (await self.point(request["point"]))["volume"]
+        elif volume:
+            await self.volume(volume)
+        self.asked.append((request, who))
+        for run in self._runs.values():
+            if (run["kind"], run["volume"], run["state"]) == (request["kind"], volume, "running"):
+                return {"schema": SCHEMA, "id": run["id"], "joined": True}
+        run_id = f"r{len(self._runs) + 1:08x}"
+        self._runs[run_id] = {
+            "schema": SCHEMA, "id": run_id, "kind": request["kind"], "volume": volume,
+            "target": "near", "state": "running", "result": None, "phase": "snapshot",
+            "phases": {}, "done_bytes": 0, "expected_bytes": 0, "started": format_time(NOW),
+            "point": request.get("point", ""), "to": request.get("to", ""), "error": None,
+            "tags": request.get("tags", []), "warnings": [],
+        }  # fmt: skip
+        return {"schema": SCHEMA, "id": run_id, "joined": False}
+
+    async def move(self, run_id: str, **changes: object) -> None:
+        """Change a run, and wake who follows it."""
+        async with self._moved:
+            self._runs[run_id] = cast("Run", self._runs[run_id] | changes)
+            self._moved.notify_all()
+
+    async def finish(
+        self, run_id: str, result: RunResult, error: BlocksnapError | None = None
+    ) -> None:
+        """End a run."""
+        told = problem(error) if error else None
+        await self.move(run_id, state="done", result=result, error=told, duration=2.0)
+
+    async def runs(self, volume: str | None) -> list[Run]:
+        """Return runs."""
+        return [r for r in list(self._runs.values())[::-1] if volume in (None, r["volume"])]
+
+    async def run(self, run_id: str) -> Run:
+        """Return one run."""
+        if run_id not in self._runs:
+            raise NotFoundError(f"there is no run {run_id!r}")
+        return self._runs[run_id]
+
+    async def wait_run(self, run_id: str, timeout_s: float) -> Run:
+        """Wait for a run."""
+        await self.run(run_id)
+        try:
+            async with asyncio.timeout(timeout_s), self._moved:
+                await self._moved.wait_for(lambda: self._runs[run_id]["state"] == "done")
+        except TimeoutError:
+            pass
+        return self._runs[run_id]
+
+    async def follow_run(self, run_id: str) -> AsyncGenerator[Run, None]:
+        """Follow a run."""
+        yield await self.run(run_id)
+        for changes in self.script:
+            await self.move(run_id, **changes)
+            yield self._runs[run_id]
+        told = self._runs[run_id]
+        self.streams_open += 1
+        try:
+            while told["state"] != "done":
+                async with self._moved:
+                    while self._runs[run_id] is told:
+                        await self._moved.wait()
+                    told = self._runs[run_id]
+                yield told
+        finally:
+            self.streams_open -= 1
+
+    async def cancel_run(self, run_id: str, who: Who) -> Run:
+        """Cancel a run."""
+        await self.run(run_id)
+        await self.finish(run_id, "cancelled")
+        return self._runs[run_id]
+
+    async def events(self, since: int, *, follow: bool) -> AsyncGenerator[Event, None]:
+        """Yield events."""
+        position = since if since >= 0 else len(self.log) + since
+        self.streams_open += 1
+        try:
+            while True:
+                for event in self.log[max(0, position) :]:
+                    position = event["seq"]
+                    yield event
+                if not follow:
+                    return
+                async with self._moved:
+                    while len(self.log) <= position:
+                        await self._moved.wait()
+        finally:
+            self.streams_open -= 1
+
+    async def say(self, message: str, **changes: object) -> None:
+        """Let something happen."""
+        found = {
+            "schema": SCHEMA, "seq": len(self.log) + 1, "time": format_time(NOW),
+            "type": "point", "severity": "info", "volume": "vg0/home", "message": message,
+            "data": {},
+        }  # fmt: skip
+        async with self._moved:
+            self.log.append(cast("Event", found | changes))
+            self._moved.notify_all()
+
+    async def ready(self) -> bool:
+        """Say whether."""
+        return self.is_ready
