@@ -86,38 +86,38 @@ class Cycle:
         self._reporter = reporter
         self._stop = threading.Event()
         self._keep_pending = False
+        self.committed: list[RestorePoint] = []
 
     def cancel(self, *, keep_pending: bool) -> None:
         """End a run at the next batch; ``keep_pending`` leaves its snapshot, to go on later."""
         self._keep_pending = keep_pending
         self._stop.set()
 
-    async def run(self, asked: Asked, tags: tuple[str, ...] = ()) -> list[RestorePoint]:
-        """Do what is to be done; return the points committed: two after some interruptions.
+    async def run(self, asked: Asked, tags: tuple[str, ...] = ()) -> None:
+        """Do what is to be done; ``committed`` lists the new points, also when it fails.
 
         Raises:
             BlocksnapError: the cycle failed; tracking goes on from the last committed point.
         """
-        committed: list[RestorePoint] = []
         for _ in range(COMMANDS_MAX):
             view, head, command = await self._next(asked)
             if isinstance(command, Wait):
-                return committed
+                return
             if self._stop.is_set() and isinstance(command, Take | Ship):
-                if committed:
-                    return committed
+                if self.committed:
+                    return
                 raise CancelledRunError("the run was cancelled")
             try:
-                committed += await self._perform(command, view, head, tags)
+                await self._perform(command, view, head, tags)
             except TrackingLostError as error:
                 self._reporter.event("tracking-lost", error.sentences())
                 asked = replace(asked, compare="overflow")
             except (HostError, BusyError) as error:
-                if not committed or not isinstance(command, Remove):
+                if not self.committed or not isinstance(command, Remove):
                     raise
                 # The point stands. The next cycle removes the old snapshot before all else.
                 self._reporter.event("remove-failed", error.sentences())
-                return committed
+                return
             if isinstance(command, Take):
                 asked = replace(asked, due=False)
         raise HostError(
@@ -143,7 +143,7 @@ class Cycle:
 
     async def _perform(
         self, command: Command, view: HostView, head: PointHead | None, tags: tuple[str, ...]
-    ) -> list[RestorePoint]:
+    ) -> None:
         source = self._volume.source
         if isinstance(command, Repair):
             for done in await source.repair():
@@ -155,8 +155,7 @@ class Cycle:
         elif isinstance(command, Take):
             await self._take(tags)
         elif isinstance(command, Ship):
-            return [await self._ship_or_drop(command, view, head)]
-        return []
+            self.committed.append(await self._ship_or_drop(command, view, head))
 
     async def _take(self, tags: tuple[str, ...]) -> None:
         volume = self._volume

@@ -80,8 +80,9 @@ class World:
             FingerprintStore(self.path + "/f"), journal, SystemClock(),
         )  # fmt: skip
         self.reporter = reporter or Reporter()
-        committed = asyncio.run(Cycle(volume, self.reporter).run(asked, tags))
-        return committed[-1] if committed else None
+        cycle = Cycle(volume, self.reporter)
+        asyncio.run(cycle.run(asked, tags))
+        return cycle.committed[-1] if cycle.committed else None
 
     def check(self) -> None:
         """Every committed point is its instant, byte for byte, and its state sum is true."""

@@ -212,7 +212,7 @@ class VolumeTask:
             error: BlocksnapError | None = None
             points: list[RestorePoint] = []
             try:
-                points = await self._attempt(run, is_start=is_start)
+                await self._attempt(run, points, is_start=is_start)
             except BlocksnapError as caught:
                 error = caught
             except Exception as caught:  # a mistake of ours must not end the protection
@@ -224,7 +224,7 @@ class VolumeTask:
                 )
             self._finish(run, points, error)
 
-    async def _attempt(self, run: LiveRun, *, is_start: bool) -> list[RestorePoint]:
+    async def _attempt(self, run: LiveRun, points: list[RestorePoint], *, is_start: bool) -> None:
         if self.opened is None:
             self.opened = await self._opener()
             self._note_opened(self.opened)
@@ -237,8 +237,9 @@ class VolumeTask:
         if self._is_stopping:
             cycle.cancel(keep_pending=True)
         try:
-            return await cycle.run(Asked(due=due, compare="asked" if run.full else ""), run.tags)
+            await cycle.run(Asked(due=due, compare="asked" if run.full else ""), run.tags)
         finally:
+            points += cycle.committed
             self._cycle = None
             if self._started is None:
                 self._started = self._clock.monotonic()
