@@ -48,7 +48,7 @@ def _mounts(numbers: str) -> Iterator[str]:
 def _swaps(facts: os.stat_result) -> Iterator[str]:
     for path in parse_swaps(_text("/proc/swaps")):
         if _is_same(path, facts):
-            yield "in use as swap space"
+            yield "holds swap space"
 
 
 def _holders(numbers: str) -> Iterator[str]:

@@ -34,7 +34,8 @@ _UNTOUCHED = "Nothing was written."
 class TargetPlan:
     """A target that may be written to.
 
-    ``path`` is the real one, links followed. ``size`` is a device's bytes, 0 for a file.
+    ``path`` is a file's real one, links followed; a device keeps the name it was given (nobody
+    knows /dev/dm-7). ``size`` is a device's bytes, 0 for a file.
     ``replaces``: what is there now goes. ``notes`` are sentences the operator should read.
     """
 
@@ -71,7 +72,7 @@ def examine(
     try:
         mode = os.stat(real).st_mode if os.path.lexists(real) else None
         if mode is not None and stat.S_ISBLK(mode):
-            return _examine_device(real, image_size, overwrite)
+            return _examine_device(os.path.abspath(path), image_size, overwrite)
         _refuse_places(real, keep_out)
         if mode is not None:
             _refuse_existing(real, mode, overwrite)

@@ -54,8 +54,9 @@ def protect(tmp_path: Path, keys: InitReport) -> RestorePoint:
         Repository.open(keys.url, source_key=keys.source_key), FingerprintStore(state + "/f"),
         Journal.open(state, volume_id="scan-1", volume_name="data.img"), clock,
     )  # fmt: skip
-    point = asyncio.run(Cycle(volume, Silent()).run(Asked(due=True)))
-    assert point is not None
+    cycle = Cycle(volume, Silent())
+    asyncio.run(cycle.run(Asked(due=True)))
+    (point,) = cycle.committed
     return point
 
 
