@@ -7,6 +7,7 @@ import grp
 import os
 import pwd
 import socket
+import stat
 import struct
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 BACKLOG = 64
 SO_PEERGROUPS = 59  # Linux 4.13, asm-generic/socket.h; Python 3.11 has no name for it
-GROUPS_MAX = 65536
+GROUPS_MAX = 256  # as many as Python lets getsockopt return; of more, only the primary counts
 
 
 def access_for(read_group: str | None, admin_group: str | None) -> Access:
@@ -78,7 +79,7 @@ def peer_of(connection: socket.socket) -> Peer:
     )
     try:
         raw = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 4 * GROUPS_MAX)
-    except OSError:  # an older kernel: the primary group alone
+    except OSError:  # too many groups, or an older kernel: the primary group alone
         raw = b""
     return Peer(pid, uid, frozenset({gid, *struct.unpack(f"{len(raw) // 4}I", raw)}))
 
@@ -113,7 +114,8 @@ def _make_directory(path: str, gid: int | None) -> None:
 
 
 def _remove_stale(path: str) -> None:
-    if not os.path.lexists(path):
+    # Connecting to a plain file is refused just like connecting to a socket nobody listens on.
+    if not os.path.lexists(path) or not stat.S_ISSOCK(os.lstat(path).st_mode):
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
