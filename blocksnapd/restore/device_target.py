@@ -162,14 +162,11 @@ class DeviceTarget:
         return view
 
     def _zero(self, start: int, end: int) -> None:
-        """Zero ``[start, end)`` on the device; nothing if that is empty."""
-        first = -(-start // SECTOR_SIZE) * SECTOR_SIZE
+        """Zero ``[start, end)``; ``start`` is a block's, ``end`` may be an image's in a sector."""
         last = end // SECTOR_SIZE * SECTOR_SIZE
-        if first < last and self._zero_out(first, last - first):
-            self._write_zeros(start, first)
-            self._write_zeros(last, end)
-        else:
-            self._write_zeros(start, end)
+        if start < last and self._zero_out(start, last - start):
+            start = last
+        self._write_zeros(start, end)
 
     def _zero_out(self, offset: int, length: int) -> bool:
         """Let the kernel zero whole sectors; return whether it could."""
