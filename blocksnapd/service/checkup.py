@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blocksnapd.control.messages import EXIT_FAILED, EXIT_OK
-from blocksnapd.cycle import cow_space, doctor
+from blocksnapd.cycle import doctor
 from blocksnapd.cycle.lvm import Lvm
 from blocksnapd.cycle.lvm_text import VolumeName
 from blocksnapd.errors import BlocksnapError
-from blocksnapd.service.opening import as_cow_space
 from blocksnapd.service.targets import reach
 
 if TYPE_CHECKING:
@@ -21,14 +20,13 @@ if TYPE_CHECKING:
 async def checkup(config: Config, *, fix: bool) -> int:
     """Print what is found and done; return 0 when everything is right, 1 when something is not."""
     lvm, bad = Lvm(), 0
-    if fix:
-        for space in config.cow.values():
-            bad += await _told(cow_space.attach(lvm, as_cow_space(space)))
-    for name in (n for n, v in config.volumes.items() if v.driver == "lvm"):
-        volume = VolumeName.parse(name)
-        if fix:
-            bad += await _told(doctor.repair(lvm, volume))
-        bad += await _examined(lvm, volume)
+    for settings in config.volumes.values():
+        if settings.cow is not None:
+            volume = VolumeName.parse(settings.name)
+            file = config.cow[settings.cow.space].file
+            if fix:
+                bad += await _told(doctor.repair(lvm, volume, file=file))
+            bad += await _examined(lvm, volume, file)
     for target in config.targets.values():
         bad += await _told(reach(target))
     print("everything is right" if not bad else f"{bad} things are not right")
@@ -45,9 +43,9 @@ async def _told(work: Awaitable[list[str]]) -> int:
     return 0
 
 
-async def _examined(lvm: Lvm, volume: VolumeName) -> int:
+async def _examined(lvm: Lvm, volume: VolumeName, file: str) -> int:
     try:
-        findings = await doctor.examine(lvm, volume)
+        findings = await doctor.examine(lvm, volume, file=file)
     except BlocksnapError as error:
         print(f"[{error.code}] {error.sentences()}")
         return 1

@@ -7,6 +7,7 @@ and ends with it. It needs no configuration, no daemon and nothing of the protec
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import threading
@@ -15,11 +16,17 @@ from typing import TYPE_CHECKING
 from blocksnapd import __version__
 from blocksnapd.control.messages import SCHEMA, format_time
 from blocksnapd.control.selectors import resolve
-from blocksnapd.errors import BlocksnapError, CancelledRunError, NotFoundError, UsageError
+from blocksnapd.errors import (
+    BlocksnapError,
+    CancelledRunError,
+    ChecksumError,
+    FormatError,
+    NotFoundError,
+    UsageError,
+)
 from blocksnapd.restore.full import restore_full
 from blocksnapd.restore.target import examine, open_target
 from blocksnapd.service.catalogue import point_message
-from blocksnapd.units import format_size
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -41,6 +48,9 @@ if TYPE_CHECKING:
     from blocksnapd.store.repository import Repository
 
 
+log = logging.getLogger(__name__)
+
+
 class WorkerOperations:
     """The port ``Operations`` over a bare repository. Event loop only."""
 
@@ -51,6 +61,7 @@ class WorkerOperations:
         self._clock = clock
         self._started = clock.now()
         self._points: dict[str, RestorePoint] = {}
+        self._unreadable: dict[str, str] = {}
         self._working: set[asyncio.Task[None]] = set()
 
     async def load(self) -> None:
@@ -62,9 +73,19 @@ class WorkerOperations:
         self._points = await asyncio.to_thread(self._read_points)
 
     def _read_points(self) -> dict[str, RestorePoint]:
-        repository = self._repository
-        found = [p for volume in repository.volumes() for p in repository.points(volume)]
-        return {p.facts.point_id: p for p in found}
+        found = {}
+        for volume_id in self._repository.volumes():
+            for check in self._repository.history(volume_id):
+                # A damaged point must not hide the whole ones.
+                try:
+                    point = self._repository.load_point(check.name)
+                except FormatError as error:
+                    self._unreadable[check.name] = error.sentences()
+                else:
+                    found[point.facts.point_id] = point
+        for problem in self._unreadable.values():
+            log.warning("%s", problem)
+        return found
 
     async def status(self) -> Status:
         """Return what a worker is: a repository without volumes to protect."""
@@ -108,18 +129,19 @@ class WorkerOperations:
                 raise UsageError("no target was named", hint="Say where to: --to PATH")
             self._begin(run, lambda cancelled: self._restore(run, request, cancelled))
         elif kind == "verify":
-            points = await self._points_to_verify(request)
+            names = await self._names_to_verify(request)
             run = self._queue(request, request.get("volume", ""), who)
-            self._begin(run, lambda cancelled: self._verify(run, points, cancelled))
+            self._begin(run, lambda cancelled: self._verify(run, names, cancelled))
         else:
             raise UsageError(f"a worker can't do a run of kind {kind!r}")
         return {"schema": SCHEMA, "id": run.run_id, "joined": False}
 
-    async def _points_to_verify(self, request: RunRequest) -> list[RestorePoint]:
+    async def _names_to_verify(self, request: RunRequest) -> list[str]:
         if request.get("point"):
-            return [self._points[(await self.point(request["point"]))["id"]]]
+            return [self._points[(await self.point(request["point"]))["id"]].name]
         volume = request.get("volume")
-        found = [p for p in self._points.values() if volume in (None, "", p.facts.volume_name)]
+        found = [p.name for p in self._points.values() if volume in (None, "", p.facts.volume_name)]
+        found += self._unreadable  # of whichever volume: nothing in them can be believed
         if not found:
             raise NotFoundError(
                 f"there is no point of {volume or 'any volume'} in {self._directory}",
@@ -177,22 +199,26 @@ class WorkerOperations:
         run.phases = {"write": report.write_s, "verify": report.verify_s}
         run.changed_bytes = report.written_bytes
 
-    def _verify(
-        self, run: LiveRun, points: list[RestorePoint], cancelled: Callable[[], bool]
-    ) -> None:
-        damaged: list[str] = []
-        for index, point in enumerate(points):
+    def _verify(self, run: LiveRun, names: list[str], cancelled: Callable[[], bool]) -> None:
+        problems: list[str] = []
+        for index, name in enumerate(names):
             if cancelled():
                 raise CancelledRunError("the verification was cancelled")
-            run.phase = point.facts.point_id
-            report = self._repository.verify(point)
-            run.done_bytes, run.expected_bytes = index + 1, len(points)
-            run.shipped_bytes += report.read_bytes
-            damaged += report.sentences()
-        if damaged:
-            run.warnings = damaged
-            raise report.error(damaged)
-        run.reason = f"{len(points)} points are whole, {format_size(run.shipped_bytes)} were read"
+            run.done_bytes, run.expected_bytes, run.phase = index, len(names), name
+            report = self._repository.verify(name)
+            point_id = report.point.facts.point_id if report.point else name
+            problems += [f"{point_id}: {problem}" for problem in report.problems]
+            run.shipped_bytes += report.checked_blocks
+        run.warnings = problems
+        if problems:
+            raise ChecksumError(
+                f"{len(problems)} problems were found in {len(names)} points",
+                effect="What is damaged can't be restored; everything else can.",
+                hint="The warnings name the points. Keep the repository as it is and restore from "
+                "another point; look at the disk it lies on.",
+            )
+        run.done_bytes = len(names)
+        run.reason = f"{len(names)} points are whole: {run.shipped_bytes} blocks were read"
 
     async def runs(self, volume: str | None) -> list[Run]:
         """Return the runs of this worker, newest first."""

@@ -6,6 +6,7 @@ import argparse
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import traceback
@@ -22,9 +23,13 @@ def main() -> int:
     arguments = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
-    work = tempfile.mkdtemp(prefix="blocksnap-demo-")
-    disks = dict(pair.split("=", 1) for pair in arguments.disk) or None
-    host = Host(work, f"blocksnap_demo_{os.getpid()}", disks)
+    if arguments.disk:  # a guest of its own: plain names can't meet anybody else's
+        work, vg = "/run/demo", "vg0"
+        os.mkdir(work)
+        socket.sethostname("demo")
+    else:
+        work, vg = tempfile.mkdtemp(prefix="blocksnap-demo-"), f"blocksnap_demo_{os.getpid()}"
+    host = Host(work, vg, dict(pair.split("=", 1) for pair in arguments.disk) or None)
     scene = Scene(host)
     try:
         return 0 if scene.play() else 1

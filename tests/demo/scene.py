@@ -39,7 +39,7 @@ socket = "{work}/run/control.sock"
 listen = []
 
 [target.vault]
-url = "{vault}/repository"
+url = "{repository}"
 source_key = "{work}/keys/source.key"
 
 [cow.spare]                      # a sparse file on the snapshot disk
@@ -72,6 +72,7 @@ class Scene:
         self.story = Story()
         self.socket = f"{host.work}/run/control.sock"
         self.config = f"{host.work}/blocksnap.toml"
+        self.repository = f"{host.vault}/repository"
         self.started = time.monotonic()
         self.daemon: subprocess.Popen[bytes] | None = None
 
@@ -109,13 +110,13 @@ class Scene:
         with open(self.config, "w", encoding="utf-8") as file:
             file.write(
                 CONFIG.format(
-                    work=host.work, vault=host.vault, snapshots=host.snapshots, vg=host.vg,
-                    volume=host.volume, every=EVERY_S,
+                    work=host.work, repository=self.repository, snapshots=host.snapshots,
+                    vg=host.vg, volume=host.volume, every=EVERY_S,
                 )
             )  # fmt: skip
         host.later(lambda: self.blocksnapctl("cow", "remove", config=True, check=False))
         host.later(self._remove_snapshots)
-        self.show("init", f"{host.vault}/repository", "--keys", f"{host.work}/keys")
+        self.show("init", self.repository, "--keys", f"{host.work}/keys")
         self.show("cow", "create", config=True)
 
     def first_points(self) -> None:
@@ -126,41 +127,49 @@ class Scene:
         self.show("status")
         self.show("run", self.host.volume, "--wait", "--tag", "asked-for")
         asked = self.points()[-1]["id"]
-        self.keep_reference(asked, "asked for with run --wait")
+        self.story.labels[asked] = "asked for with run --wait"
         middle = self.wait_for_point(beyond=asked)
         self.keep_reference(middle, "middle")
         self.say(f"{len(self.points())} points so far, {second} among them")
 
     def kill_in_the_middle(self) -> str:
-        """Write much, ask for a cycle, and SIGKILL the daemon while it ships; return the base."""
+        """Write much, ask for a cycle, SIGKILL the daemon while it ships; return that point."""
         for attempt in range(5):
             self.write_ballast(attempt)
             base = self.points()[-1]["id"]
             with contextlib.suppress(OSError):
                 self.ask("POST", "/v1/runs", {"kind": "cycle", "volume": self.host.volume})
             if self._kill_while_it_ships():
-                self.show_host("two snapshots: the one that tracks, the one that was shipped")
-                return base
+                names = self.host.snapshot_names()
+                self.say(f"snapshots on the host now: {', '.join(names)}")
+                (shipping,) = {n.removeprefix("bs_") for n in names} - {base}
+                self.keep_reference(shipping, "killed while it was shipped")
+                return shipping
             self.say("it was faster than the kill; once more")
         raise RuntimeError("the daemon ships too fast to be killed in the middle")
 
-    def go_on(self, base: str) -> str:
+    def go_on(self, shipping: str) -> str:
         """Start again: the same tracking, no full copy, no snapshot left over."""
         self.start_daemon()
-        after = self.wait_for_point(beyond=base)
-        point = next(p for p in self.points() if p["id"] == after)
-        self.say(f"after the kill: point {after}, method {point['method']}")
-        if point["method"] != "tracked":
+        after = self._until(lambda: self._point_after(shipping), "a point after the kill", 90)
+        methods = {p["id"]: p["method"] for p in self.points()}
+        self.say(f"after the kill: {shipping} {methods[shipping]}, {after} {methods[after]}")
+        if {methods[shipping], methods[after]} != {"tracked"}:
             raise RuntimeError("the tracking was lost by the kill")
-        self.keep_reference(after, "after the kill")
+        self.keep_reference(after, "the one after the kill")
         return after
+
+    def _point_after(self, point_id: str) -> str:
+        ids = [p["id"] for p in self.points()]
+        return "" if point_id not in ids[:-1] else ids[-1]
 
     def restore_and_compare(self) -> list[Row]:
         """Restore every point that has a reference; compare each; mount one."""
+        self.say("from here on the repository and the key are enough: the daemon is stopped")
         results = {}
         for point_id, reference in self.story.references.items():
             image = f"{self.host.vault}/restored-{point_id}.img"
-            self.show("restore", point_id, "--to", image, "--yes", key=True)
+            self.show("--repo", self.repository, "restore", point_id, "--to", image, key=True)
             same = subprocess.run(["cmp", reference, image], check=False).returncode == 0
             results[point_id] = "equal" if same else "DIFFERENT"
             self.say(f"cmp {os.path.basename(reference)} with the restored image: "
@@ -261,10 +270,6 @@ class Scene:
         self.say(f"$ blocksnapctl {' '.join(words)}")
         print(self.blocksnapctl(*words, config=config, key=key), end="", flush=True)
 
-    def show_host(self, text: str) -> None:
-        """Show the snapshots on the host."""
-        self.say(f"{text}: {', '.join(self.host.snapshot_names())}")
-
     def log(self) -> str:
         """Return the end of the daemon's log."""
         return run("tail", "-n", "30", f"{self.host.work}/blocksnapd.log", check=False)
@@ -290,9 +295,7 @@ class Scene:
                 self.story.runs[run_now["point"]] = run_now
 
     def _all_points(self) -> list[dict[str, Any]]:
-        text = self.blocksnapctl(
-            "--repo", f"{self.host.vault}/repository", "--json", "points", key=True
-        )
+        text = self.blocksnapctl("--repo", self.repository, "--json", "points", key=True)
         found: list[dict[str, Any]] = json.loads(text)["points"]
         return found
 
