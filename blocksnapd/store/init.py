@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from blocksnapd.errors import RefusedError, StoreError, UsageError
 from blocksnapd.runtime import durable
 from blocksnapd.store.files import LocalStore, local_path
-from blocksnapd.store.keys import new_keys, pack_restore, pack_source, save
+from blocksnapd.store.keys import bind_keys, new_keys, pack_restore, pack_source, save
 from blocksnapd.store.names import REPOSITORY_NAME
 from blocksnapd.store.repo_file import pack_repository
 from blocksnapd.store.seal import digest
@@ -81,8 +81,9 @@ def init_repository(
     _check_empty(root)
     store = _make_store(root)
     repository_id = secrets.token_hex(16)
-    data = pack_repository(repository_id, datetime.now(UTC))
-    keys = new_keys(repository_id, digest(data))
+    keys = new_keys(repository_id)
+    data = pack_repository(repository_id, datetime.now(UTC), keys.source.fingerprint)
+    keys = bind_keys(keys, digest(data))
     report = InitReport(
         url=root,
         repository_id=repository_id,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
@@ -28,6 +28,7 @@ from blocksnapd.store.repo_file import SIZE_MAX, read_json_map
 from blocksnapd.store.seal import (
     KEY_SIZE,
     close_box,
+    key_fingerprint,
     new_key,
     new_private_key,
     open_box,
@@ -72,6 +73,11 @@ class SourceKey:
     metadata_public: bytes
     data_public: bytes
 
+    @property
+    def fingerprint(self) -> str:
+        """What repo.json says of these keys: a bit off, and nobody could open what they seal."""
+        return key_fingerprint(self.metadata_public + self.data_public + self.hash_key)
+
 
 @dataclass(frozen=True, slots=True)
 class RestoreKey:
@@ -82,13 +88,16 @@ class RestoreKey:
     data_private: bytes
 
 
-def new_keys(repository_id: str, repository_digest: str) -> RestoreKey:
-    """Return all keys of a new repository."""
+def new_keys(repository_id: str) -> RestoreKey:
+    """Return all keys of a new repository; ``bind_keys`` makes them its own."""
     metadata, data = new_private_key(), new_private_key()
-    source = SourceKey(
-        repository_id, repository_digest, new_key(), public_key(metadata), public_key(data)
-    )
+    source = SourceKey(repository_id, "", new_key(), public_key(metadata), public_key(data))
     return RestoreKey(source, metadata, data)
+
+
+def bind_keys(keys: RestoreKey, repository_digest: str) -> RestoreKey:
+    """Return ``keys`` with the digest of the ``repo.json`` that has their fingerprint."""
+    return replace(keys, source=replace(keys.source, repository_digest=repository_digest))
 
 
 def pack_source(key: SourceKey) -> bytes:
@@ -156,12 +165,20 @@ def unpack_restore(data: bytes, passphrase: str | None = None) -> RestoreKey:
             "this is a source.key: it can write points and cannot read them",
             hint="Name the restore.key that init made, from where it is kept.",
         )
-    if "sealed" not in value:
-        source = _source(value, _bytes(value, "hash_key"))
-        return RestoreKey(source, _bytes(value, "metadata_private"), _bytes(value, "data_private"))
-    secret = _open_sealed(value, passphrase)
-    parts = [secret[at : at + KEY_SIZE] for at in range(0, 3 * KEY_SIZE, KEY_SIZE)]
-    return RestoreKey(_source(value, parts[0]), parts[1], parts[2])
+    if "sealed" in value:
+        secret = _open_sealed(value, passphrase)
+        parts = [secret[at : at + KEY_SIZE] for at in range(0, 3 * KEY_SIZE, KEY_SIZE)]
+    else:
+        fields = ("hash_key", "metadata_private", "data_private")
+        parts = [_bytes(value, field) for field in fields]
+    key = RestoreKey(_source(value, parts[0]), parts[1], parts[2])
+    pairs = (public_key(key.metadata_private), public_key(key.data_private))
+    if pairs != (key.source.metadata_public, key.source.data_public):
+        raise RepositoryFormatError(
+            "restore.key is damaged: its private keys are not those of its public keys",
+            hint="Use another copy of it.",
+        )
+    return key
 
 
 def load_source(path: str) -> SourceKey:
@@ -277,7 +294,7 @@ def _source(value: dict[str, Any], hash_key: bytes) -> SourceKey:
 
 
 def _kind(value: dict[str, Any]) -> str:
-    if value.get("format") != FORMAT or value.get("kind") not in _PURPOSES:
+    if value.get("format") != FORMAT or value.get("kind") not in list(_PURPOSES):
         raise RepositoryFormatError(
             "the key file is not a blocksnap key of format 1",
             hint="Name the source.key or restore.key that init made.",

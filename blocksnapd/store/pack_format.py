@@ -15,6 +15,7 @@ from blocksnapd.errors import RepositoryFormatError
 from blocksnapd.model import HASH_SIZE, U8, U64
 from blocksnapd.store.columns import pack_column, unpack_column
 from blocksnapd.store.frames import frame_blocks, sealed_size_max
+from blocksnapd.store.records import pack_record, unpack_record
 from blocksnapd.store.runs import Runs, runs_of
 from blocksnapd.store.seal import (
     SEAL_SIZE,
@@ -108,7 +109,7 @@ def pack_tail(
     block_size: int,
 ) -> bytes:
     """Return index box and footer."""
-    plain = msgspec.msgpack.encode(record)
+    plain = pack_record(record)
     footer = Footer(
         data_seal=seal_key(data_key, data_public, scope.binding("frame")),
         index_seal=seal_key(index_key, metadata_public, scope.binding("pack-index")),
@@ -185,10 +186,7 @@ def read_index(plain: bytes, footer: Footer, name: str) -> PackIndex:
     Raises:
         RepositoryFormatError: it does not fit.
     """
-    try:
-        record = msgspec.msgpack.decode(plain, type=IndexRecord)
-    except msgspec.MsgspecError as error:
-        raise RepositoryFormatError(f"the index of {name} is not readable: {error}") from error
+    record = unpack_record(plain, IndexRecord, f"the index of {name}")
     blocks = read_table(record.blocks, located=False)
     if len(record.identities) != HASH_SIZE * footer.blocks or blocks.blocks != footer.blocks:
         raise RepositoryFormatError(f"the index of {name} does not list {footer.blocks} blocks")

@@ -19,6 +19,7 @@ from blocksnapd.errors import RepositoryFormatError
 from blocksnapd.model import Kind, Method, PointFacts, PointHead, Proof
 from blocksnapd.store.names import parse_point_name, point_name
 from blocksnapd.store.pack_format import FOOTER_SIZE, PACK_BLOCKS_MAX, PACK_SIZE_MAX
+from blocksnapd.store.records import pack_record, unpack_record
 from blocksnapd.store.seal import (
     POINT_TAG_SIZE,
     SEAL_SIZE,
@@ -152,7 +153,7 @@ def from_us(time_us: int) -> datetime:
 
 def pack_clear(header: Header) -> bytes:
     """Return everything before the seal."""
-    data = msgspec.msgpack.encode(header)
+    data = pack_record(header)
     return _PREFIX.pack(MAGIC, FORMAT, len(data)) + data
 
 
@@ -165,7 +166,7 @@ def pack_point(
     hash_key: bytes,
 ) -> bytes:
     """Return the point's object. ``header`` comes without the two sizes."""
-    plain, pack = msgspec.msgpack.encode(body), b"".join(inline)
+    plain, pack = pack_record(body), b"".join(inline)
     header = msgspec.structs.replace(header, body_size=len(plain) + TAG_SIZE, inline_size=len(pack))
     clear, info = pack_clear(header), _scope(header).binding("point")
     key = new_key()
@@ -192,10 +193,7 @@ def unpack_header(data: bytes, name: str, repository_id: str) -> tuple[Header, b
     clear = data[: PREFIX_SIZE + size]
     if size > HEADER_SIZE_MAX or len(clear) < PREFIX_SIZE + size:
         raise RepositoryFormatError(f"{name} ends within its header")
-    try:
-        header = msgspec.msgpack.decode(clear[PREFIX_SIZE:], type=Header)
-    except msgspec.MsgspecError as error:
-        raise RepositoryFormatError(f"the header of {name} is not readable: {error}") from error
+    header = unpack_record(clear[PREFIX_SIZE:], Header, f"the header of {name}")
     _check_header(header, name, repository_id)
     return header, clear
 
@@ -238,10 +236,7 @@ def read_body(plain: bytes, name: str) -> Body:
     Raises:
         RepositoryFormatError: it is not of this format.
     """
-    try:
-        body = msgspec.msgpack.decode(plain, type=Body)
-    except msgspec.MsgspecError as error:
-        raise RepositoryFormatError(f"the body of {name} is not readable: {error}") from error
+    body = unpack_record(plain, Body, f"the body of {name}")
     for pack in body.packs:
         sizes = FOOTER_SIZE < pack.tail_size <= pack.size <= PACK_SIZE_MAX
         if not sizes or not 1 <= pack.blocks <= PACK_BLOCKS_MAX:

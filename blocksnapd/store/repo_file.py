@@ -32,15 +32,17 @@ class RepositoryFile:
 
     repository_id: str
     created: str
+    keys: str
 
 
-def pack_repository(repository_id: str, created: datetime) -> bytes:
-    """Return the file's bytes."""
+def pack_repository(repository_id: str, created: datetime, keys: str) -> bytes:
+    """Return the file's bytes; ``keys`` is the fingerprint of the keys it is written with."""
     value = {
         "purpose": _PURPOSE,
         "format": FORMAT,
         "repository_id": repository_id,
         "created": created.isoformat(timespec="seconds"),
+        "keys": keys,
         "algorithms": ALGORITHMS,
     }
     return json.dumps(value, indent=2).encode() + b"\n"
@@ -67,10 +69,12 @@ def unpack_repository(data: bytes) -> RepositoryFile:
             effect="Nothing was read or written.",
             hint="Use the version of blocksnapd that wrote it, or a newer one.",
         )
-    repository_id, created = value.get("repository_id"), value.get("created")
+    repository_id, keys = value.get("repository_id"), value.get("keys")
     if not isinstance(repository_id, str) or _ID.fullmatch(repository_id) is None:
         raise RepositoryFormatError("repo.json has no repository_id of 32 hex digits")
-    return RepositoryFile(repository_id, created if isinstance(created, str) else "")
+    if not isinstance(keys, str):
+        raise RepositoryFormatError("repo.json has no fingerprint of keys")
+    return RepositoryFile(repository_id, str(value.get("created", "")), keys)
 
 
 def read_json_map(data: bytes, what: str) -> dict[str, Any]:

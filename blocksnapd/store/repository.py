@@ -284,7 +284,8 @@ def _check_repository(store: ObjectStore, source: SourceKey | None) -> str:
             effect="Nothing was read or written; the snapshot goes on tracking.",
             hint="Mount it or correct the URL; blocksnapd init makes a new repository.",
         ) from error
-    repository_id = unpack_repository(data).repository_id
+    found = unpack_repository(data)
+    repository_id = found.repository_id
     if source is None:
         return repository_id
     if source.repository_id != repository_id:
@@ -294,6 +295,12 @@ def _check_repository(store: ObjectStore, source: SourceKey | None) -> str:
             f"repo.json in {store.url} is not the one that init wrote",
             effect="Nothing was read or written.",
             hint="Bring repo.json back from a copy; all other objects may be whole.",
+        )
+    if source.fingerprint != found.keys:
+        raise ChecksumError(
+            "the key file is damaged: its keys are not those of the repository",
+            effect="Nothing was read or written: what it seals could never be opened.",
+            hint="Bring the key file back from a copy.",
         )
     return repository_id
 

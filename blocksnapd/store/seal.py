@@ -32,6 +32,7 @@ POINT_TAG_SIZE = 32
 
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _POINT_CONTEXT = "blocksnap 1 2026 authentication of points"
+_KEYS_CONTEXT = "blocksnap 1 2026 fingerprint of keys"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,11 @@ def damaged(what: str) -> ChecksumError:
 def digest(data: bytes | memoryview) -> str:
     """Return the BLAKE3-256 digest, hex."""
     return blake3(data).hexdigest()
+
+
+def key_fingerprint(keys: bytes) -> str:
+    """Return a digest, hex, that tells nothing of the keys and changes with each bit of them."""
+    return blake3(keys, derive_key_context=_KEYS_CONTEXT).hexdigest()
 
 
 def point_tag(hash_key: bytes, data: bytes | memoryview) -> bytes:

@@ -209,7 +209,7 @@ def _check_pack(
         result.lost = blocks[np.isin(slots, bad)]
         result.check = ObjectCheck(ref.name, ref.size, problem)
         result.blocks = reader.index.slots
-    elif place.holder == ref.name:
+    if place.holder == ref.name and not result.check.problem:
         result.check = ObjectCheck(ref.name, ref.size, _size_problem(store, place))
     return result
 

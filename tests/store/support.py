@@ -10,7 +10,7 @@ import numpy as np
 
 from blocksnapd.blocks import hash_blocks, state_sum
 from blocksnapd.model import PointFacts, Proof, RestorePoint
-from blocksnapd.store.keys import RestoreKey, new_keys
+from blocksnapd.store.keys import RestoreKey, bind_keys, new_keys
 from blocksnapd.store.names import REPOSITORY_NAME
 from blocksnapd.store.repo_file import pack_repository
 from blocksnapd.store.repository import Repository
@@ -28,9 +28,10 @@ START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 def make_repository(store: ObjectStore) -> RestoreKey:
     """Put repo.json into ``store``; return all keys."""
     repository_id = "0123456789abcdef" * 2
-    data = pack_repository(repository_id, START)
+    keys = new_keys(repository_id)
+    data = pack_repository(repository_id, START, keys.source.fingerprint)
     store.put(REPOSITORY_NAME, [data])
-    return new_keys(repository_id, digest(data))
+    return bind_keys(keys, digest(data))
 
 
 def point_id(number: int) -> str:

@@ -168,7 +168,7 @@ def test_pieces_may_be_left_early(small):
     pieces: Iterator = lab.reader.open_image(lab.kept[0][0]).pieces()
     next(pieces)
     pieces.close()
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_caches_stay_within_their_limits(small, monkeypatch):

@@ -1,0 +1,84 @@
+"""Frames: sealed and opened; raw where zstd does not help; bound to their place."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blocksnapd.errors import ChecksumError, RepositoryFormatError
+from blocksnapd.store import frames
+from blocksnapd.store.compression import compress, decompress_exact
+from blocksnapd.store.frames import FRAME_SIZE, FrameCodec
+from blocksnapd.store.seal import Scope
+
+SCOPE = Scope("0" * 32, "v", "v/v/d/1/x.pk")
+CODEC = FrameCodec(SCOPE, bytes(range(32)))
+
+
+@given(st.integers(1, 40), st.booleans(), st.integers(0, 10**6))
+def test_frames_come_back(blocks, noise, number):
+    block = os.urandom(4096) if noise else b"words and words ".ljust(4096, b".")
+    data = block * blocks if not noise else os.urandom(4096 * blocks)
+    sealed = CODEC.seal(number, memoryview(data), 1)
+    assert len(sealed) == -(-len(data) // FRAME_SIZE)
+    found = b"".join(
+        CODEC.open(number + n, memoryview(f), min(FRAME_SIZE, len(data) - n * FRAME_SIZE))
+        for n, f in enumerate(sealed)
+    )
+    assert found == data
+
+
+def test_noise_is_kept_raw_and_words_are_not():
+    assert len(CODEC.seal(0, memoryview(os.urandom(FRAME_SIZE)), 1)[0]) == FRAME_SIZE + 16
+    assert len(CODEC.seal(0, memoryview(b"word" * (FRAME_SIZE // 4)), 1)[0]) < 200
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        (FrameCodec(SCOPE, bytes(32)), 5),
+        (FrameCodec(Scope("1" * 32, "v", SCOPE.name), CODEC.key), 5),
+        (FrameCodec(Scope("0" * 32, "w", SCOPE.name), CODEC.key), 5),
+        (FrameCodec(Scope("0" * 32, "v", SCOPE.name + "x"), CODEC.key), 5),
+        (CODEC, 6),
+    ],
+)
+def test_a_frame_opens_in_its_own_place_only(other):
+    frame = memoryview(CODEC.seal(5, memoryview(bytes(8192)), 1)[0])
+    assert CODEC.open(5, frame, 8192) == bytes(8192)
+    codec, number = other
+    with pytest.raises(ChecksumError, match=f"frame {number}"):
+        codec.open(number, frame, 8192)
+
+
+def test_a_frame_of_another_size_is_refused_without_the_memory():
+    frame = memoryview(CODEC.seal(0, memoryview(bytes(65536)), 1)[0])
+    with pytest.raises(RepositoryFormatError, match="claims 65536 bytes, not 4096"):
+        CODEC.open(0, frame, 4096)
+
+
+@pytest.mark.parametrize("wrong", [b"not zstd", compress(b"y" * 65536), compress(b"x" * 65535)])
+def test_what_a_compressor_garbles_is_kept_raw(monkeypatch, wrong):
+    monkeypatch.setattr(frames, "compress", lambda _data, _level: wrong)
+    data = memoryview(b"x" * 65536)
+    frame = CODEC.seal(0, data, 1)[0]
+    assert len(frame) == 65536 + 16
+    assert CODEC.open(0, memoryview(frame), 65536) == data
+
+
+@given(st.binary(max_size=100), st.integers(0, 10**12))
+def test_any_bytes_decompress_or_are_refused(data, size):
+    with contextlib.suppress(RepositoryFormatError):
+        assert len(decompress_exact(data, size)) == size
+
+
+def test_trailing_bytes_after_a_frame_are_refused():
+    packed = compress(b"x" * 100)
+    assert decompress_exact(packed, 100) == b"x" * 100
+    for junk in (packed + b"\0", packed + packed, packed[:-1], b""):
+        with pytest.raises(RepositoryFormatError):
+            decompress_exact(junk, 100)

@@ -1,0 +1,135 @@
+"""A pack's tail: all fields come back; any bytes give an index or a documented error."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blocksnapd.errors import FormatError, RepositoryFormatError
+from blocksnapd.model import HASH_SIZE
+from blocksnapd.store.frames import frame_blocks
+from blocksnapd.store.keys import new_keys
+from blocksnapd.store.pack_format import (
+    FOOTER_SIZE,
+    Footer,
+    index_record,
+    pack_tail,
+    read_index,
+    unpack_footer,
+    unpack_tail,
+)
+from blocksnapd.store.runs import Runs, expand
+from blocksnapd.store.seal import Scope, new_key
+
+KEYS = new_keys("0123456789abcdef" * 2)
+SCOPE = Scope(KEYS.source.repository_id, "v", "v/v/d/20260102/x.pk")
+
+
+def make(blocks: np.ndarray, sizes: list[int], block_size: int = 4096) -> bytes:
+    identities = np.arange(len(blocks) * HASH_SIZE, dtype=np.uint8).reshape(-1, HASH_SIZE)
+    zeros = Runs.zeros(np.array([7], dtype=np.uint64), np.array([3], dtype=np.uint64))
+    return pack_tail(
+        SCOPE,
+        record=index_record("p" + "0" * 16, 9, blocks, identities, sizes, zeros),
+        data_key=new_key(), index_key=new_key(), data_public=KEYS.source.data_public,
+        metadata_public=KEYS.source.metadata_public, data_size=sum(sizes), frames=len(sizes),
+        block_size=block_size,
+    )  # fmt: skip
+
+
+@settings(max_examples=40)
+@given(st.data(), st.sampled_from([4096, 16384, 65536]))
+def test_a_tail_comes_back(data, block_size):
+    each = frame_blocks(block_size)
+    frames = data.draw(st.integers(1, 4))
+    count = (frames - 1) * each + data.draw(st.sampled_from([1, each]))
+    picks = data.draw(st.sets(st.integers(0, 2**50), min_size=count, max_size=count))
+    blocks = np.array(sorted(picks), dtype=np.uint64)
+    sizes = data.draw(st.lists(st.integers(17, 65552), min_size=frames, max_size=frames))
+    index, footer = unpack_tail(make(blocks, sizes, block_size), SCOPE, KEYS.metadata_private)
+    assert expand(Runs(index.blocks.starts, index.blocks.lengths, index.blocks.starts))[
+        0
+    ].tolist() == sorted(picks)
+    assert np.diff(index.offsets).tolist() == sizes
+    assert index.slots == footer.blocks == count
+    assert (index.point_id, index.seq) == ("p" + "0" * 16, 9)
+    assert index.zeros.starts.tolist() == [7]
+    raw = [index.frame_size(frame) for frame in range(frames)]
+    assert sum(raw) == count * block_size
+    assert raw[:-1] == [65536] * (frames - 1)
+
+
+def test_the_table_costs_little_more_than_the_identities():
+    tail = make(np.arange(8192, dtype=np.uint64), [26000] * 512)
+    assert len(tail) < 8192 * HASH_SIZE + 1024
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_no_tail(data):
+    for junk in (data, data + b"BSNPPACK", bytes(FOOTER_SIZE) + data):
+        with pytest.raises(FormatError):
+            unpack_tail(junk, SCOPE, KEYS.metadata_private)
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_a_changed_tail_is_refused(data):
+    tail = bytearray(make(np.arange(20, dtype=np.uint64), [5000, 900]))
+    at = data.draw(st.integers(0, len(tail) - 1))
+    tail[at] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(FormatError):
+        # The data seal is not the tail's to check; the point's digest of the tail covers it.
+        unpack_tail(bytes(tail), SCOPE, KEYS.metadata_private)
+
+
+def test_a_tail_under_another_name_is_refused():
+    tail = make(np.arange(20, dtype=np.uint64), [5000, 900])
+    for scope in (
+        Scope(SCOPE.repository_id, "w", SCOPE.name),
+        Scope(SCOPE.repository_id, "v", SCOPE.name + "2"),
+        Scope("f" * 32, "v", SCOPE.name),
+    ):
+        with pytest.raises(FormatError):
+            unpack_tail(tail, scope, KEYS.metadata_private)
+
+
+def footer(blocks: int = 20, data_size: int = 5900) -> Footer:
+    frames = -(-blocks // 16)
+    return Footer(bytes(80), bytes(80), SCOPE.repository_id, data_size, 0, blocks, frames, 4096)
+
+
+@settings(max_examples=200)
+@given(
+    st.binary(max_size=80)
+    | st.fixed_dictionaries(
+        {
+            "point_id": st.text(max_size=3), "seq": st.integers(-1, 2**64 - 1),
+            "blocks": st.just([]) | st.lists(
+                st.fixed_dictionaries(
+                    {"n": st.integers(0, 3), "first": st.integers(0, 2**64 - 1),
+                     "gaps": st.just(b"\0"), "lengths": st.just(b"\0") | st.binary(max_size=9)}
+                ), max_size=2,
+            ),
+            "identities": st.binary(max_size=40), "frame_sizes": st.binary(max_size=30),
+            "zeros": st.just([]),
+        }
+    ).map(msgspec.msgpack.encode)
+)  # fmt: skip
+def test_any_index_gives_an_index_or_a_documented_error(plain):
+    for blocks in (1, 2, 20):
+        try:
+            index = read_index(plain, footer(blocks), "x")
+        except RepositoryFormatError:
+            continue
+        assert index.slots == blocks
+
+
+@pytest.mark.parametrize("blocks", [0, (1 << 20) + 1, 2**32 - 1])
+def test_a_footer_beyond_the_limits_is_refused(blocks):
+    made = footer(20).pack()
+    data = made[:188] + blocks.to_bytes(4, "little") + made[192:]
+    with pytest.raises(RepositoryFormatError, match="claims"):
+        unpack_footer(data, SCOPE)
