@@ -7,10 +7,15 @@ import sys
 from typing import TYPE_CHECKING
 
 from blocksnapctl.arguments import parse, passed_on
+from blocksnapctl.client import ProblemError
+from blocksnapctl.commands import VERBS, Context
+from blocksnapctl.output import Output
+from blocksnapctl.program import WorkerFailedError, daemon_program
 from blocksnapd.control.messages import EXIT_INTERRUPTED, SOCKET_VARIABLE, problem
 from blocksnapd.errors import BlocksnapError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Mapping, Sequence
 
 
@@ -28,19 +33,20 @@ def main(
         program: how to start the daemon program.
     """
     argv = sys.argv[1:] if argv is None else argv
-    from blocksnapctl.worker import WorkerFailedError, daemon_program
-
     program = program or daemon_program()
-    if rest := passed_on(argv):
-        sys.stdout.flush()
-        os.execv(program[0], [*program, *rest])  # noqa: S606 - no shell, on purpose
-    arguments = parse(argv, socket_path=environ.get(SOCKET_VARIABLE))
+    try:
+        if rest := passed_on(argv):
+            sys.stdout.flush()
+            os.execv(program[0], [*program, *rest])  # noqa: S606 - no shell, on purpose
+        arguments = parse(argv, socket_path=environ.get(SOCKET_VARIABLE))
+        return _ask(arguments, Output(sys.stdout, sys.stderr, arguments, environ), program)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; keep Python from complaining at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_INTERRUPTED
 
-    from blocksnapctl.client import ProblemError
-    from blocksnapctl.commands import VERBS, Context
-    from blocksnapctl.output import Output
 
-    output = Output(sys.stdout, sys.stderr, arguments, environ)
+def _ask(arguments: argparse.Namespace, output: Output, program: Sequence[str]) -> int:
     try:
         return VERBS[arguments.verb](Context(arguments, output, program))
     except ProblemError as error:
@@ -50,10 +56,6 @@ def main(
     except WorkerFailedError as error:
         return error.exit_code
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; keep Python from complaining at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_INTERRUPTED
 
 

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any, cast
 from blocksnapctl import render
 from blocksnapctl.client import Client, ProblemError, WaitOverError
 from blocksnapctl.following import follow
-from blocksnapctl.worker import Worker, no_key
 from blocksnapd.control.messages import (
     EXIT_OK,
     EXIT_UNREACHABLE,
     looks_like_point,
 )
-from blocksnapd.errors import NotFoundError, RefusedError, UsageError
+from blocksnapd.errors import KeyMissingError, NotFoundError, RefusedError, UsageError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator, Sequence
 
     from blocksnapctl.output import Output
+    from blocksnapctl.worker import Worker
     from blocksnapd.control.messages import Event, Point, Run, Status
 
 
@@ -46,7 +46,13 @@ class Context:
         """Return a private worker on ``repo`` with the key named on the command line."""
         arguments = self.arguments
         if getattr(arguments, "key", None) is None:
-            raise no_key()
+            raise KeyMissingError(
+                "reading a repository takes its private key",
+                effect="Nothing was read or written.",
+                hint="Name it: --key FILE (the restore.key that init made).",
+            )
+        from blocksnapctl.worker import Worker  # status has no use for what this takes to load
+
         return Worker(repo, arguments.key, arguments.passphrase_file, program=self.program)
 
     @contextmanager

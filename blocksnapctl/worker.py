@@ -17,7 +17,8 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from blocksnapctl.client import Client
-from blocksnapd.errors import BlocksnapError, KeyMissingError, UnreachableError
+from blocksnapctl.program import WorkerFailedError
+from blocksnapd.errors import KeyMissingError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,19 +28,6 @@ START_TIMEOUT_S = 120.0  # opening a sealed key and a long history takes a while
 STOP_TIMEOUT_S = 15.0
 POLL_INTERVAL_S = 0.02
 KEY_SIZE_MAX = 1 << 20
-
-
-def daemon_program() -> list[str]:
-    """Return how to start the daemon program; ``-P`` keeps this directory's modules out."""
-    return [sys.executable, "-P", "-m", "blocksnapd"]
-
-
-class WorkerFailedError(Exception):
-    """The worker ended before it answered; it has told why on standard error."""
-
-    def __init__(self, exit_code: int) -> None:
-        super().__init__(f"the worker ended with {exit_code}")
-        self.exit_code = exit_code
 
 
 class Worker:
@@ -173,12 +161,3 @@ def is_sealed(key: str) -> bool:
     except ValueError:
         return False
     return isinstance(found, dict) and "sealed" in found
-
-
-def no_key() -> BlocksnapError:
-    """Return the error for a repository without a key."""
-    return KeyMissingError(
-        "reading a repository takes its private key",
-        effect="Nothing was read or written.",
-        hint="Name it: --key FILE (the restore.key that init made).",
-    )

@@ -186,11 +186,12 @@ class MemoryOperations:
 
     async def follow_run(self, run_id: str) -> AsyncGenerator[Run, None]:
         """Follow a run."""
-        yield await self.run(run_id)
+        told = await self.run(run_id)
+        yield told
         for changes in self.script:
             await self.move(run_id, **changes)
-            yield self._runs[run_id]
-        told = self._runs[run_id]
+            told = self._runs[run_id]
+            yield told
         self.streams_open += 1
         try:
             while told["state"] != "done":
