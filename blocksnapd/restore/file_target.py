@@ -204,5 +204,4 @@ def _publish(partial: str, path: str, *, replaces: bool) -> None:
                 raise
         if os.path.lexists(path):  # FAT and its like know no links: a rename must do
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
-    os.replace(partial, path)
-    durable.sync_dir(os.path.dirname(path))
+    durable.publish_over(partial, path)

@@ -77,16 +77,21 @@ def publish(temp: str, path: str) -> None:
     sync_dir(os.path.dirname(path))
 
 
+def publish_over(temp: str, path: str) -> None:
+    """Give the finished, synced file ``temp`` the name ``path``; what was there goes."""
+    os.rename(temp, path)
+    sync_dir(os.path.dirname(path))
+
+
 def replace(path: str, data: bytes, *, mode: int = 0o600) -> None:
     """Put ``data`` under ``path``, whole: a reader sees the old content or the new."""
     temp = os.path.join(os.path.dirname(path), temp_name())
     try:
         _write_synced(temp, [data], mode)
-        os.rename(temp, path)
+        publish_over(temp, path)
     except BaseException:
         _remove_quietly(temp)
         raise
-    sync_dir(os.path.dirname(path))
 
 
 def append(path: str, data: bytes, *, mode: int = 0o600) -> None:

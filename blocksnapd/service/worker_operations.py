@@ -191,10 +191,10 @@ class WorkerOperations:
                 overwrite=request.get("overwrite", False),
                 keep_out=[self._directory],
             )
+            run.warnings = list(plan.notes)
             report = restore_full(image, open_target(plan), progress=progress, cancelled=cancelled)
         finally:
             image.close()
-        run.warnings = list(plan.notes)
         run.to = report.path
         run.phases = {"write": report.write_s, "verify": report.verify_s}
         run.changed_bytes = report.written_bytes
