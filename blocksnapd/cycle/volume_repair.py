@@ -7,6 +7,7 @@
     device node of ours without an LV                remove the device
     nodes of a failed activation (-missing, -cow)    remove the devices
     origin with a table loaded but never resumed     clear that table
+    origin layered for snapshots that are gone       lvchange --refresh, under the guard
     ``-real`` that nobody uses                       remove the device
     snapshot the kernel gave up                      told; the rotation removes it
 
@@ -54,14 +55,8 @@ class Remains:
     orphans: tuple[str, ...]
     inactive: bool
     loaded: bool
+    layered: bool
     unused_real: bool
-
-    @property
-    def any_half_done(self) -> bool:
-        """Whether there is anything to repair; an invalid snapshot is the rotation's."""
-        return bool(
-            self.suspended or self.half or self.orphans or self.loaded or self.unused_real
-        )  # fmt: skip
 
 
 async def look(lvm: Lvm, volume: VolumeName) -> Remains:
@@ -103,6 +98,11 @@ async def repair(lvm: Lvm, volume: VolumeName) -> list[str]:
         done.append(f"Removed {half.vg}/{half.name}, left by an interrupted command.")
     if done:
         remains = await look(lvm, volume)
+    if remains.layered and not remains.suspended:
+        argv = lvm_text.pv_argv("lvchange", "--refresh", str(volume), udev=lvm.udev)
+        await lvm.guarded(argv, origin=volume.dm)
+        done.append(f"Took the layer for snapshots off {volume}: it has none any more.")
+        remains = await look(lvm, volume)
     return done + await asyncio.to_thread(_tidy, volume, remains)
 
 
@@ -141,7 +141,7 @@ def findings(volume: VolumeName, remains: Remains) -> list[Finding]:
         )
         for name in remains.orphans
     ]  # fmt: skip
-    if remains.loaded or remains.unused_real:
+    if remains.loaded or remains.layered or remains.unused_real:
         found.append(
             Finding(
                 "LOADED",
@@ -188,6 +188,8 @@ def _remains(volume: VolumeName, volumes: list[LogicalVolume], before: list[str]
         stack = find_stack(control, volume.dm)
         top = stack.origin
         orphans = [n for n in before if _is_orphan(n, known, stack) and control.info(n)]
+        has_none = origin is not None and origin.attr[0] not in "oO" and not stack.snapshots
+        layered = has_none and _is_layered(control, stack)
     return Remains(
         suspended=tuple(device.name for device in stack.bottom_up() if device.suspended),
         half=tuple(v for v in ours if states[v.name] == "half"),
@@ -195,8 +197,17 @@ def _remains(volume: VolumeName, volumes: list[LogicalVolume], before: list[str]
         orphans=tuple(orphans),
         inactive=origin is not None and origin.devno is None,
         loaded=top is not None and top.live and top.inactive and not stack.suspended,
+        layered=layered,
         unused_real=stack.real is not None and stack.real.open_count == 0,
     )
+
+
+def _is_layered(control: Control, stack: Stack) -> bool:
+    """Whether lvm2 (by the UUID: nobody else's layer is touched) made the origin one."""
+    if stack.origin is None or stack.real is None or not stack.real.uuid.endswith("-real"):
+        return False
+    table = control.table(stack.origin.name) or []
+    return any(target.kind == "snapshot-origin" for target in table)
 
 
 def _is_orphan(name: str, known: dict[str, bool], stack: Stack) -> bool:
