@@ -109,7 +109,9 @@ class Client:
         self, connection: _UnixConnection, response: http.client.HTTPResponse
     ) -> dict[str, Any]:
         try:
-            data = response.read(REPLY_SIZE_MAX)
+            # With an amount, a reply that was cut short would pass for a whole one.
+            is_bounded = response.length is not None and response.length <= REPLY_SIZE_MAX
+            data = response.read() if is_bounded else response.read(REPLY_SIZE_MAX)
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from error
         finally:

@@ -5,6 +5,7 @@ Times are UTC and end in ``Z``; a time of today goes without its date.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from blocksnapd.control.messages import parse_time
@@ -229,7 +230,9 @@ def _detail(key: str, value: object) -> str:
     if value is None or value in ("", [], {}):
         return ""
     if isinstance(value, dict):
-        return "  ".join(f"{k}={_detail(k, v)}" for k, v in value.items() if v not in (None, ""))
+        return "  ".join(
+            f"{k}={_detail(k, v)}" for k, v in value.items() if v not in (None, "", [])
+        )
     if isinstance(value, list):
         return " ".join(map(str, value))
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -263,11 +266,16 @@ def _status_row(volume: VolumeStatus, now: datetime) -> tuple[str, ...]:
     fill = f"{100 * cow['used'] / cow['size']:.0f}%" if cow and cow["size"] else "-"
     active = volume.get("active_run")
     return (
-        volume["volume"], _state_word(volume), f"{old} / {format_duration(rpo)}",
+        volume["volume"], _state_word(volume), f"{old} / {_whole(rpo)}",
         short_time(last["time"] if last else None, now), _next(volume, now),
         _active(active) if active else _last(volume.get("last_run")), fill,
         str(volume.get("points", "-")),
     )  # fmt: skip
+
+
+def _whole(seconds: float) -> str:
+    """Return a configured duration as it was written: ``10m``, not ``10m00s``."""
+    return re.sub(r"(?<=[mh])00[ms]$", "", format_duration(seconds))
 
 
 def _next(volume: VolumeStatus, now: datetime) -> str:

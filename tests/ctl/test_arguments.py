@@ -1,0 +1,63 @@
+"""The command line: options before and after the verb, what is passed on."""
+
+from __future__ import annotations
+
+import pytest
+
+from blocksnapctl.arguments import PASSED_ON, parse, passed_on
+from blocksnapd.control.messages import DEFAULT_SOCKET
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--json", "--socket", "/s", "status", "v"],
+        ["status", "v", "--json", "--socket", "/s"],
+        ["--json", "status", "--socket", "/s", "v"],
+    ],
+)
+def test_options_stand_before_or_after_the_verb(argv: list[str]) -> None:
+    found = parse(argv, socket_path=None)
+    assert (found.json, found.socket, found.volumes) == (True, "/s", ["v"])
+
+
+def test_where_the_socket_s_path_comes_from() -> None:
+    assert parse(["status"], socket_path=None).socket == DEFAULT_SOCKET
+    assert parse(["status"], socket_path="/env").socket == "/env"
+    assert parse(["status", "--socket", "/s"], socket_path="/env").socket == "/s"
+
+
+def test_run() -> None:
+    found = parse(["trigger", "a", "b", "--tag", "x", "--tag", "y"], socket_path=None)
+    assert (found.verb, found.volumes, found.tag) == ("run", ["a", "b"], ["x", "y"])
+    assert (found.wait, found.full, found.timeout, found.repo) == (False, False, None, None)
+    assert parse(["run", "a", "--timeout", "1m30s"], socket_path=None).timeout == 90
+
+
+def test_restore_needs_a_key_and_a_place() -> None:
+    found = parse(["restore", "p", "--to", "x", "--key", "k"], socket_path=None)
+    assert (found.sparse, found.yes, found.passphrase_file) == (True, False, None)
+    for missing in (["--to", "x"], ["--key", "k"]):
+        with pytest.raises(SystemExit):
+            parse(["restore", "p", *missing], socket_path=None)
+
+
+def test_events_since_may_be_negative() -> None:
+    assert parse(["events"], socket_path=None).since == -50
+    assert parse(["events", "--since", "-3"], socket_path=None).since == -3
+
+
+@pytest.mark.parametrize(
+    ("argv", "wanted"),
+    [
+        ([], []),
+        (["status"], []),
+        (["run", "doctor"], []),
+        (["--socket", "doctor", "status"], []),
+        (["--timeout", "1s", "-v", "cow", "create"], ["cow", "create"]),
+        (["doctor", "--fix", "--json"], ["doctor", "--fix", "--json"]),
+        *[([verb], [verb]) for verb in PASSED_ON],
+    ],
+)
+def test_passed_on(argv: list[str], wanted: list[str]) -> None:
+    assert passed_on(argv) == wanted
