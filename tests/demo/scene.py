@@ -90,6 +90,7 @@ class Scene:
         last = self.wait_for_point(beyond=after)
         self.keep_reference(last, "last")
         load.stop()
+        self._until(self._is_quiet, "a moment between two cycles", 60)
         self.stop_daemon()
         rows = self.restore_and_compare()
         print(render(rows), flush=True)
@@ -308,7 +309,7 @@ class Scene:
             changed=point["changed_bytes"],
             shipped=point["shipped_bytes"],
             stored=point["stored_bytes"],
-            suspend_s=went.get("suspend"),
+            suspend_s=went.get("suspend") or None,  # not seen by the run that shipped it
             cycle_s=went.get("duration"),
             compared=results.get(point["id"], ""),
             label=self.story.labels.get(point["id"], ""),
@@ -321,6 +322,10 @@ class Scene:
             return connection.getresponse().status == 200
         except OSError:
             return False
+
+    def _is_quiet(self) -> bool:
+        (volume,) = self.ask("GET", "/v1/status")["volumes"]
+        return volume["active_run"] is None and volume["last_run"]["result"] == "success"
 
     def _until(self, condition: Any, what: str, limit_s: float) -> Any:
         deadline = time.monotonic() + limit_s
