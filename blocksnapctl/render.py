@@ -203,7 +203,9 @@ def run_ended(run: Run) -> str:
         shown.append(f"writers held {format_duration(run['suspend'])}")
     arrow = f" → {run['target']}" if run.get("target") else ""
     took = f" in {format_duration(run.get('duration') or 0)}"
-    lines = [f"run {run['id']}  {run.get('volume', '')}{arrow}  {run.get('result')}{took}"]
+    lines = [
+        f"run {run['id']}  {run.get('volume') or 'all volumes'}{arrow}  {run.get('result')}{took}"
+    ]
     if shown:
         lines.append("  " + " · ".join(shown))
     if run.get("reason"):

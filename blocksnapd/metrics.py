@@ -23,7 +23,18 @@ if TYPE_CHECKING:
 VOLUME: Final = ("volume",)
 SHIPPED: Final = ("volume", "target")
 RESULTS: Final = ("success", "warning", "failed", "skipped", "cancelled")
-REASONS: Final = ("first", "overflow", "unclean", "replaced", "asked")
+REASONS: Final = (
+    "first",
+    "asked",
+    "overflow",
+    "tracking-gone",
+    "untracked",
+    "fingerprints-gone",
+    "fingerprints-wrong",
+    "shrunk",
+    "grown",
+    "proof-mismatch",
+)
 PHASES: Final = ("snapshot", "scan", "prove", "transfer", "commit", "remove")
 PHASE_BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 14400)
 FREEZE_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,14 @@ def test_no_series_is_outside_the_table(metrics: Metrics) -> None:
     names = {family.name for family in text_string_to_metric_families(text)}
     table = {f"blocksnap_{row.name.removesuffix('_total')}" for row in TABLE}
     assert {name for name in names if name.startswith("blocksnap_")} == table
+
+
+def test_every_reason_the_code_gives_has_its_series() -> None:
+    package = EXAMPLE.parent.parent.parent / "blocksnapd"
+    given: set[str] = set()
+    for file in ("cycle/rotation.py", "pipeline.py", "service/volume_task.py"):
+        text = (package / file).read_text()
+        given |= set(
+            re.findall(r'(?:reason=|compare=|_compare\(|_start_afresh\()"([a-z-]+)"', text)
+        )
+    assert {"first", "overflow"} <= given <= set(REASONS)
