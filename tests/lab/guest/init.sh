@@ -18,7 +18,10 @@ mount -t tmpfs shm /dev/shm
 mount -t devpts pts /dev/pts
 mount -t tmpfs -o mode=755 run /run
 mkdir -p /run/lab/{out,tmp,m} /run/lab/modules/lib/modules /run/lock/lvm /run/lvm /run/lvmetc
-mount -t hostfs -o "$LAB/out" out /run/lab/out
+# Linux 6.1 takes the directory as it is, later ones want its name before it.
+mount -t hostfs -o "$LAB/out" out /run/lab/out 2>/dev/null ||
+    mount -t hostfs -o "hostfs=$LAB/out" out /run/lab/out ||
+    { echo "init: no window to the host"; sleep 1; exit 1; }
 
 # Modules: wherever the host keeps them, /lib/modules itself may be absent and can not be made.
 ln -s "/usr/lib/uml/modules/$(uname -r)" /run/lab/modules/lib/modules/
