@@ -140,6 +140,17 @@ class LocalStore:
         with self._told("remove", name):
             durable.remove(self._path(name))
 
+    def settle(self, prefix: str) -> None:
+        """Make durable every name that may be seen under ``prefix``, and all above it."""
+        path = self._root
+        with self._told("sync", prefix):
+            durable.sync_dir(path)
+            for part in prefix.strip("/").split("/"):
+                path = os.path.join(path, part)
+                if not os.path.isdir(path):
+                    return
+                durable.sync_dir(path)
+
     def free_size(self) -> int | None:
         """Return how many bytes there is room for, to this user."""
         with self._told("look at", "the directory"):

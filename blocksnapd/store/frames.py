@@ -7,7 +7,6 @@ libraries that release the interpreter lock.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -15,9 +14,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from blocksnapd.errors import RepositoryFormatError
 from blocksnapd.store.compression import compress, decompress_exact
 from blocksnapd.store.seal import TAG_SIZE, Scope, damaged
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 FRAME_SIZE = 65536
 _GAIN_MIN = 0.03  # below it a frame is kept raw: reading it back is then free
@@ -66,14 +62,6 @@ class FrameCodec:
         except RepositoryFormatError as error:
             where = f"frame {number} of {self.scope.name}"
             raise RepositoryFormatError(f"{where}: {error.message}") from error
-
-
-def frame_offsets(sizes: Sequence[int]) -> list[int]:
-    """Return where each frame starts, and at the end where the last one ends."""
-    offsets = [0]
-    for size in sizes:
-        offsets.append(offsets[-1] + size)
-    return offsets
 
 
 def sealed_size_max(block_size: int) -> int:

@@ -74,6 +74,11 @@ def points_prefix(volume_id: str) -> str:
     return f"{volume_prefix(volume_id)}p/"
 
 
+def packs_prefix(volume_id: str) -> str:
+    """Return what the names of a volume's packs start with."""
+    return f"{volume_prefix(volume_id)}d/"
+
+
 def point_name(volume_id: str, seq: int, point_id: str) -> str:
     """Return the name of a point; names of one volume sort by ``seq``."""
     return f"{points_prefix(volume_id)}{seq:016x}-{check_point_id(point_id)}.pt"
@@ -98,4 +103,4 @@ def is_point_name(name: str) -> bool:
 
 def pack_name(volume_id: str, day: str, point_id: str, number: int, nonce: str) -> str:
     """Return the name of the pack ``number`` of a session; ``nonce`` makes each attempt its own."""
-    return f"{volume_prefix(volume_id)}d/{day}/{point_id}-{number:04x}-{nonce}.pk"
+    return f"{packs_prefix(volume_id)}{day}/{point_id}-{number:04x}-{nonce}.pk"

@@ -69,6 +69,13 @@ class ObjectStore(Protocol):
     def delete(self, name: str) -> None:
         """Remove an object durably; none there is success."""
 
+    def settle(self, prefix: str) -> None:
+        """Make durable every name that may be seen under ``prefix``.
+
+        A writer that died may have created an object and not seen it durable; whoever goes on
+        from such an object calls this first.
+        """
+
     def free_size(self) -> int | None:
         """Return how many bytes there is room for, None if unknown."""
 

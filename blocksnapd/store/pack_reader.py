@@ -1,4 +1,4 @@
-"""Reading out of one pack: its tail once, then frames, each block checked. Thread-safe."""
+"""Reading out of one pack: its tail once, then frames, each block checked. Edge. Thread-safe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One pack in the making: frames sealed in threads, then the object's parts. Pure but for threads.
+"""One pack in the making: frames sealed in threads, then the object's parts. Edge (threads).
 
 Blocks come in batches whose memory is used again: a batch is sealed by a worker, which then
 gives it back. Memory: the sealed frames of the pack.

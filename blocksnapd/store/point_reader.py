@@ -1,4 +1,4 @@
-"""Reading points: one, or a chain back to its full one. Blocking; thread-safe."""
+"""Reading points: one, or a chain back to its full one. Edge. Thread-safe."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ from blocksnapd.store.names import (
     REPOSITORY_NAME,
     check_point_id,
     is_point_name,
+    packs_prefix,
     parse_point_name,
     points_prefix,
     volume_prefix,
@@ -156,6 +157,8 @@ class Repository:
                 effect="Two writers were at work; nothing was written now.",
                 hint="Decide which daemon protects the volume; move one of the two objects away.",
             )
+        # Whoever goes on from this point may remove what it was made of: it must be durable.
+        self._store.settle(points_prefix(volume_id))
         return self._reader().load_clear(names[-1]).head
 
     def begin(
@@ -174,6 +177,7 @@ class Repository:
             raise UsageError(f"volume {volume_id} cannot have blocks of {block_size} bytes")
         lock = self._store.lock(volume_prefix(volume_id))
         try:
+            self._store.settle(packs_prefix(volume_id))
             self._check_base(volume_id, point_id, base)
             return Sink(
                 self._store, key, lock, volume_id=volume_id, point_id=point_id,

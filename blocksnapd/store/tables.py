@@ -13,7 +13,7 @@ import numpy as np
 
 from blocksnapd.errors import RepositoryFormatError
 from blocksnapd.store.columns import pack_column, unpack_column, unzigzag, zigzag
-from blocksnapd.store.runs import ZERO, Runs, is_ascending, join
+from blocksnapd.store.runs import SLOT_BITS, SLOT_MASK, ZERO, Runs, is_ascending, join
 
 if TYPE_CHECKING:
     from blocksnapd.model import U64
@@ -127,7 +127,7 @@ def check_locations(runs: Runs, slots: U64) -> None:
     Raises:
         RepositoryFormatError: a run points outside.
     """
-    packs, firsts = runs.locations >> np.uint64(32), runs.locations & np.uint64(0xFFFF_FFFF)
+    packs, firsts = runs.locations >> SLOT_BITS, runs.locations & SLOT_MASK
     known = packs < len(slots)
     if not known.all() or (runs.lengths > slots[packs] - np.minimum(firsts, slots[packs])).any():
         raise RepositoryFormatError("a layer points outside its packs")

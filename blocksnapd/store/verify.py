@@ -1,4 +1,4 @@
-"""Reading everything a point needs, and telling what is damaged. Blocking; threads.
+"""Reading everything a point needs, and telling what is damaged. Edge (threads).
 
 Structure: every point back to the nearest full one is genuine, whole and the one its successor
 names; layers fit; the tails of the packs are those the points name; the identities of all

@@ -149,6 +149,13 @@ def test_one_writer_at_a_time_under_a_prefix(store):
     assert store.list_names("v/") == []
 
 
+def test_settling_changes_nothing_that_can_be_seen(store):
+    store.put("v/a/p/1", [b"1"])
+    store.settle("v/a/p/")
+    store.settle("v/none/p/")
+    assert store.list_names("v/") == ["v/a/p/1"]
+
+
 def test_free_size_is_a_number_or_unknown(store):
     free = store.free_size()
     assert free is None or free > 0

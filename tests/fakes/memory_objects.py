@@ -64,6 +64,9 @@ class MemoryObjects:
     def delete(self, name: str) -> None:
         self.objects.pop(check_name(name), None)
 
+    def settle(self, prefix: str) -> None:
+        """Memory is as durable as it gets."""
+
     def free_size(self) -> int | None:
         if self.room is None:
             return None

@@ -18,6 +18,7 @@ from blocksnapd.errors import (
     UsageError,
 )
 from blocksnapd.store.files import LocalStore, local_path
+from tests.store.support import VOLUME, Lab
 
 
 @pytest.mark.parametrize(
@@ -132,6 +133,23 @@ def test_the_death_of_a_writer_releases_its_lock(tmp_path):
     with pytest.raises(BusyError, match="another writer"):
         store.lock("v/a/")
     lock.release()
+
+
+def test_what_a_dead_writer_left_is_made_durable_before_anyone_goes_on(tmp_path, monkeypatch):
+    """It died between giving a name and syncing the directory: the name is seen, not yet safe."""
+    lab = Lab(store=LocalStore(str(tmp_path)), blocks=9)
+    lab.write([1])
+    lab.commit()
+    synced = []
+    monkeypatch.setattr("blocksnapd.store.files.durable.sync_dir", synced.append)
+    lab.writer.newest(VOLUME)
+    top = str(tmp_path)
+    folders = [top, f"{top}/v", f"{top}/v/{VOLUME}", f"{top}/v/{VOLUME}/p"]
+    assert synced == folders
+    synced.clear()
+    (tmp_path / "v" / VOLUME / "d").mkdir()
+    lab.sink(2).abort()
+    assert f"{top}/v/{VOLUME}/d" in synced
 
 
 def test_strange_files_are_not_listed(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from blocksnapd.errors import ChecksumError, RepositoryFormatError
 from blocksnapd.store import frames
-from blocksnapd.store.compression import compress, decompress_exact
+from blocksnapd.store.compression import compress
 from blocksnapd.store.frames import FRAME_SIZE, FrameCodec
 from blocksnapd.store.seal import Scope
 
@@ -68,17 +67,3 @@ def test_what_a_compressor_garbles_is_kept_raw(monkeypatch, wrong):
     frame = CODEC.seal(0, data, 1)[0]
     assert len(frame) == 65536 + 16
     assert CODEC.open(0, memoryview(frame), 65536) == data
-
-
-@given(st.binary(max_size=100), st.integers(0, 10**12))
-def test_any_bytes_decompress_or_are_refused(data, size):
-    with contextlib.suppress(RepositoryFormatError):
-        assert len(decompress_exact(data, size)) == size
-
-
-def test_trailing_bytes_after_a_frame_are_refused():
-    packed = compress(b"x" * 100)
-    assert decompress_exact(packed, 100) == b"x" * 100
-    for junk in (packed + b"\0", packed + packed, packed[:-1], b""):
-        with pytest.raises(RepositoryFormatError):
-            decompress_exact(junk, 100)

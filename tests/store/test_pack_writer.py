@@ -1,0 +1,79 @@
+"""Packs in the making: what goes in lies where the layer says, and is read back by the reader."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+
+import numpy as np
+import pytest
+
+from blocksnapd.blocks import hash_blocks, state_sum
+from blocksnapd.store.keys import bind_keys, new_keys
+from blocksnapd.store.layers import PackPlace
+from blocksnapd.store.pack_reader import PackReader
+from blocksnapd.store.pack_writer import Batch, PackWriter
+from blocksnapd.store.runs import Runs
+from blocksnapd.store.seal import Scope
+from tests.fakes.memory_objects import MemoryObjects
+
+KEYS = bind_keys(new_keys("0123456789abcdef" * 2), "ab" * 32)
+NAME = "v/v/d/20260102/x.pk"
+SIZE = 4096
+
+
+def make_pack():
+    """A pack of 300 blocks in batches of 256 and 44, and what was put in."""
+    rng = np.random.default_rng(2)
+    blocks = np.sort(rng.choice(5000, 300, replace=False)).astype(np.uint64)
+    data = rng.integers(0, 5, 300 * SIZE, dtype=np.uint8)
+    hashes = hash_blocks(data.data, SIZE, KEYS.source.hash_key)
+    scope = Scope(KEYS.source.repository_id, "v", NAME)
+    writer = PackWriter(scope, point_id="p" + "0" * 16, seq=1, block_size=SIZE, level=1)
+    back: SimpleQueue[Batch] = SimpleQueue()
+    with ThreadPoolExecutor(2) as workers:
+        at = 0
+        while at < 300:
+            batch = Batch(SIZE)
+            at += batch.fill(blocks[at:], hashes[at:], data[at * SIZE :])
+            assert writer.has_room(batch)
+            writer.add(batch, workers, back.put)
+        finished = writer.finish(KEYS.source, [])
+    return blocks, data, hashes, writer, finished, back
+
+
+@pytest.fixture(scope="module")
+def made():
+    return make_pack()
+
+
+def reader_of(finished, parts=None, **change) -> PackReader:
+    store = MemoryObjects()
+    store.put("holder", [b"before", *(parts or finished.parts), b"after"])
+    place = PackPlace(finished.ref, "v", change.get("block_size", SIZE), "holder", 6)
+    return PackReader(store, place, KEYS)
+
+
+def test_every_batch_is_given_back_empty(made):
+    back = made[5]
+    assert back.qsize() == 2
+    assert [back.get().count for _ in range(2)] == [0, 0]
+
+
+def test_layer_and_sum_are_of_the_blocks_taken(made):
+    blocks, _, hashes, writer, *_ = made
+    layer = writer.layer(7)
+    assert isinstance(layer, Runs)
+    assert layer.blocks == 300
+    assert layer.locations[0] == 7 << 32
+    assert writer.state_sum() == state_sum(blocks, hashes)
+
+
+def test_every_frame_reads_back(made):
+    _, data, hashes, _, finished, _ = made
+    reader = reader_of(finished)
+    assert reader.frames == 19
+    found = b"".join(reader.frame(frame) for frame in range(reader.frames))
+    assert found == data.tobytes()
+    assert reader.identities(np.arange(300)).tobytes() == hashes.tobytes()
+    assert reader.index.slots == finished.ref.blocks == 300
