@@ -5,6 +5,7 @@ Without systemd (no ``NOTIFY_SOCKET``, no ``LISTEN_FDS``) everything here does n
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -16,27 +17,29 @@ if TYPE_CHECKING:
 
     from blocksnapd.ports import Clock
 
+log = logging.getLogger(__name__)
+
 STATUS_LENGTH_MAX = 200
 
 
 def ready(status: str) -> None:
     """Say that start-up, crash recovery included, is behind us."""
-    sd.notify(f"READY=1\nSTATUS={_one_line(status)}")
+    _tell(f"READY=1\nSTATUS={_one_line(status)}")
 
 
 def status(text: str) -> None:
     """Say in one line how things are, for ``systemctl status``."""
-    sd.notify(f"STATUS={_one_line(text)}")
+    _tell(f"STATUS={_one_line(text)}")
 
 
 def stopping(text: str = "stopping") -> None:
     """Say that the end has begun."""
-    sd.notify(f"STOPPING=1\nSTATUS={_one_line(text)}")
+    _tell(f"STOPPING=1\nSTATUS={_one_line(text)}")
 
 
 def extend_timeout(seconds: float) -> None:
     """Ask for ``seconds`` more before systemd calls starting or stopping a failure."""
-    sd.notify(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
+    _tell(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
 
 
 def watchdog_interval_s() -> float | None:
@@ -56,7 +59,7 @@ async def feed_watchdog(clock: Clock, is_alive: Callable[[], bool]) -> None:
     interval = watchdog_interval_s()
     while True:
         if interval and is_alive():
-            sd.notify("WATCHDOG=1")
+            _tell("WATCHDOG=1")
         await clock.sleep((interval or 3600.0) / 3)
 
 
@@ -69,6 +72,14 @@ def listen_sockets() -> list[socket.socket]:
         else:
             os.close(fd)
     return taken
+
+
+def _tell(message: str) -> None:
+    # systemd is away for a moment when it is updated: no reason to stop protecting.
+    try:
+        sd.notify(message)
+    except OSError as error:
+        log.warning("systemd cannot be told %r: %s", message, error)
 
 
 def _one_line(text: str) -> str:

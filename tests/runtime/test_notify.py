@@ -114,3 +114,17 @@ def test_sockets_handed_in_by_systemd(tmp_path: Path) -> None:
             pass_fds=fds, capture_output=True, text=True, check=True, timeout=60,
         )  # fmt: skip
     assert done.stdout == f"[{path!r}] []\n"
+
+
+def test_a_systemd_that_is_away_ends_nothing(systemd: socket.socket) -> None:
+    """It is for a moment when it is updated; the next word arrives again."""
+    place = systemd.getsockname()
+    systemd.close()
+    notify.status("said to nobody")
+    os.unlink(place)
+    notify.ready("said to nobody either")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as back:
+        back.bind(place)
+        back.setblocking(False)
+        notify.status("fine")
+        assert heard(back) == ["STATUS=fine"]
