@@ -33,12 +33,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def make_machine() -> Iterator[MakeMachine]:
     """Make lab machines, ``Machine``'s arguments without the folder; all are gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="blocksnap-lab-"))
-    made = 0
+    made: list[Machine] = []
 
     def make(*args: Any, **kwargs: Any) -> Machine:
-        nonlocal made
-        made += 1
-        return Machine(folder / f"m{made}", *args, **kwargs)
+        made.append(Machine(folder / f"m{len(made)}", *args, **kwargs))
+        return made[-1]
 
     yield make
+    for machine in made:
+        machine.close()
     shutil.rmtree(folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import tidy
 from tests.tidy import problems
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -27,6 +28,13 @@ def test_the_project_keeps_its_shape() -> None:
     sources = texts("blocksnapd", "blocksnapctl")
     assert len(sources) > 50
     assert problems(sources, texts("tests")) == []
+
+
+def test_no_exception_outlives_its_reason() -> None:
+    sources, tests = texts("blocksnapd", "blocksnapctl"), texts("tests")
+    named = {*tidy.MAY_SYNC, *tidy.TESTED_THROUGH, *(name for name, _ in tidy.PURE_ANYWAY)}
+    assert named - set(sources) == set()
+    assert set(tidy.TESTED_THROUGH.values()) - set(tests) == set()
 
 
 def test_the_command_line_starts_without_the_heavy_libraries() -> None:

@@ -31,9 +31,28 @@ IMPURE = {
 PURE_ANYWAY = {
     ("blocksnapd.store.compression", "threading"): "one compressor per thread, nothing outside",
 }
+# What the test named shows by running whole programs or a real device-mapper.
 TESTED_THROUGH = {
     "blocksnapd.config_file": "tests.test_config",
     "blocksnapd.config_model": "tests.test_config",
+    "blocksnapd.control.operations": "tests.flow.test_scan_flow",
+    "blocksnapd.cycle.block_device": "tests.lab.test_lvm_source",
+    "blocksnapd.cycle.cow_place": "tests.lab.test_lvm_trouble",
+    "blocksnapd.cycle.dm_stack": "tests.lab.test_lvm_kill",
+    "blocksnapd.cycle.guard": "tests.lab.test_lvm_orphan",
+    "blocksnapd.cycle.lvm_errors": "tests.lab.test_lvm_trouble",
+    "blocksnapd.cycle.snapshot_content": "tests.lab.test_lvm_source",
+    "blocksnapd.cycle.volume_repair": "tests.lab.test_lvm_kill",
+    "blocksnapd.daemon": "tests.flow.test_scan_flow",
+    "blocksnapd.runtime.process": "tests.flow.test_scan_flow",
+    "blocksnapd.service.catalogue": "tests.flow.test_scan_flow",
+    "blocksnapd.service.checkup": "tests.flow.test_scan_flow",
+    "blocksnapd.service.host_operations": "tests.flow.test_scan_flow",
+    "blocksnapd.service.reporting": "tests.flow.test_scan_flow",
+    "blocksnapd.service.runs": "tests.flow.test_scan_flow",
+    "blocksnapd.service.targets": "tests.flow.test_scan_flow",
+    "blocksnapd.service.volume_task": "tests.flow.test_scan_flow",
+    "blocksnapd.service.worker_operations": "tests.flow.test_scan_flow",
     "blocksnapd.ship.prover": "tests.test_pipeline",
     "blocksnapd.ship.reading": "tests.test_pipeline",
 }

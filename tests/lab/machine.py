@@ -153,6 +153,7 @@ class Machine:
         self.disk_sizes = list(disk_sizes)
         self.memory_mib = memory_mib
         self.echo = echo
+        self._guest: Guest | None = None
         self.out.mkdir(parents=True)
         shutil.copy(GUEST_DIR / "init.sh", self.folder / "init")
         self.blank()
@@ -164,6 +165,11 @@ class Machine:
             with disk.open("wb") as image:
                 image.truncate(size)
 
+    def close(self) -> None:
+        """End the guest that may still run."""
+        if self._guest is not None:
+            self._guest.kill()
+
     def boot(self, script: Path, *args: str, limit_s: float = 300.0) -> Guest:
         """Start a guest that runs ``script`` with ``args``; return once its program starts.
 
@@ -172,12 +178,13 @@ class Machine:
         Raises:
             GuestAbortedError: it did not come up, three times.
         """
+        self.close()
         for attempt in range(TRIES_MAX):
-            guest = Guest(self, [str(GUEST_PYTHON), str(script), *args], limit_s)
+            guest = self._guest = Guest(self, [str(GUEST_PYTHON), str(script), *args], limit_s)
             try:
                 guest.wait_for("up", limit_s=min(BOOT_LIMIT_S, limit_s))
             except (GuestAbortedError, GuestFailedError) as error:
-                guest.kill()
+                self.close()
                 if attempt == TRIES_MAX - 1:
                     raise GuestAbortedError(str(error)) from None
             else:
@@ -301,13 +308,15 @@ class Guest:
 
     def kill(self) -> None:
         """End the guest at once, as a power cut does; return when nothing of it is left."""
-        self._killed = self._killed or self._process.poll() is None
+        assert self._process.stdout is not None
+        if self._process.stdout.closed:
+            return
+        self._killed = self._process.poll() is None
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         # Every process of the guest holds the console's pipe: its end is the end of the last one.
         self._reader.join(timeout=10)
-        assert self._process.stdout is not None
         self._process.stdout.close()
 
     def _story(self, message: str) -> str:
