@@ -142,9 +142,6 @@ def _doing(verb: _Verb) -> None:
     restore.add_argument("point", metavar="POINT")
     restore.add_argument("--to", required=True, metavar="PATH", help="a new file, or a device")
     restore.add_argument("--at", metavar="TIME", help="with a VOLUME for POINT: as of then")
-    restore.add_argument(
-        "--no-sparse", dest="sparse", action="store_false", help="write zeros too, leave no holes"
-    )
     _key_options(restore, is_needed=True)
     verify = verb("verify", "Read points back and compare every block with its checksum.")
     verify.add_argument("item", nargs="?", metavar="VOLUME|POINT")

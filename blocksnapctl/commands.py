@@ -224,8 +224,7 @@ def restore(context: Context) -> int:
         point = _found(context, worker.client, exact)
         out.say(f"{point['id']} of {point['volume']}, {point['time']} → {to}")
         request = {
-            "kind": "restore", "point": point["id"], "to": to, "sparse": arguments.sparse,
-            "overwrite": overwrite,
+            "kind": "restore", "point": point["id"], "to": to, "overwrite": overwrite,
         }  # fmt: skip
         started = worker.client.post("runs", body=request)
         return follow(worker.client, started["id"], out, deadline=context.deadline, is_ours=True)

@@ -111,7 +111,8 @@ def points(found: Sequence[Point], now: datetime) -> str:
         (
             p["id"], p["volume"], short_time(p["time"], now), _bytes(p.get("size")),
             _bytes(p.get("changed_bytes")), _bytes(p.get("stored_bytes")),
-            p.get("method", "-"), p.get("consistency", "-"), " ".join(p.get("tags", [])),
+            p.get("method", "-"), "SUSPECT" if p.get("suspect") else p.get("consistency", "-"),
+            " ".join(p.get("tags", [])),
         )
         for p in found
     ]  # fmt: skip

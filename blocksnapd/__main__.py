@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code, one of the constants ``EXIT_*``."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(
-        level=logging.DEBUG if arguments.verbose else logging.INFO,
+        level=logging.DEBUG if arguments.verbose else arguments.log_level,
         format="%(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"blocksnapd {__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
     parser.add_argument("--config", default=DEFAULT_CONFIG, metavar="FILE")
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=_run, log_level=logging.INFO)
     commands = parser.add_subparsers(title="commands")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor = add("doctor", _doctor, "find half-done states; with --fix repair them")
     doctor.add_argument("--fix", action="store_true")
     worker = add("worker", _worker, "serve one repository on a private socket (for blocksnapctl)")
+    worker.set_defaults(log_level=logging.WARNING)  # its stderr is the operator's terminal
     worker.add_argument("--socket", required=True)
     worker.add_argument("--repo", required=True)
     worker.add_argument("--key", required=True)

@@ -106,7 +106,7 @@ class CowReader(Protocol):
 
 
 class ChangeSource(Protocol):
-    """How one volume's changes are tracked. Snapshots are known by the point they were taken for."""
+    """How one volume's changes are tracked; snapshots are known by the id of their point."""
 
     @property
     def driver(self) -> str:

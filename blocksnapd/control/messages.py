@@ -69,7 +69,11 @@ class ProofMessage(TypedDict):
 
 
 class Point(TypedDict, total=False):
-    """A restore point. ``note`` says how the question for it was understood."""
+    """A restore point.
+
+    ``note`` says how the question for it was understood. ``suspect`` is set when the next cycle
+    found that the volume had held something else at the point's instant.
+    """
 
     schema: int
     id: str
@@ -90,6 +94,7 @@ class Point(TypedDict, total=False):
     stored_bytes: int
     tags: list[str]
     proof: ProofMessage
+    suspect: bool
     note: str
 
 
@@ -110,7 +115,6 @@ class RunRequest(TypedDict, total=False):
     to: str
     tags: list[str]
     full: bool
-    sparse: bool
     overwrite: bool
 
 

@@ -33,14 +33,13 @@ class _RunRequest(BaseModel):
     to: Annotated[str, Field(pattern="^/", max_length=4096)] | None = None
     tags: Annotated[list[_Tag], Field(max_length=TAGS_MAX)] | None = None
     full: bool | None = None
-    sparse: bool | None = None
     overwrite: bool | None = None
 
 
 _NEEDED = {"cycle": ("volume",), "restore": ("point", "to"), "verify": ()}
 _ALLOWED = {
     "cycle": {"volume", "tags", "full"},
-    "restore": {"point", "to", "sparse", "overwrite"},
+    "restore": {"point", "to", "overwrite"},
     "verify": {"volume", "point"},
 }
 

@@ -48,7 +48,7 @@ class Catalogue:
 
     def points(self) -> list[Point]:
         """Return every point, oldest first."""
-        return list(self._points.values())
+        return with_suspects(list(self._points.values()))
 
     def newest(self) -> Point | None:
         """Return the newest point."""
@@ -105,6 +105,15 @@ def point_message(point: RestorePoint, target: str) -> Point:
             "ranges": [list(r) for r in f.proof.ranges],
         },
     }
+
+
+def with_suspects(points: list[Point]) -> list[Point]:
+    """Return the points of one volume, those marked that the next one's proof found wrong."""
+    marked = list(points)
+    for index, following in enumerate(points[1:]):
+        if following.get("proof", {}).get("mismatched_blocks"):
+            marked[index] = {**marked[index], "suspect": True}
+    return marked
 
 
 def _parse(line: str) -> list[Point]:

@@ -144,7 +144,7 @@ class HostOperations:
             size=newest["size"] if newest else 0,
             due_in_s=task.next_due_in_s(),
             failures=task.failures,
-            causes=[task.cause] if task.cause else [],
+            causes=[c for c in (task.cause, task.suspect) if c],
             cow=task.cow,
             active=self._book.active("cycle", name),
             last=self._book.last(name),

@@ -19,14 +19,14 @@ def exposure_s(newest: Point | None, now: float) -> float | None:
 
 
 def state_word(
-    exposure: float | None, rpo_s: float, *, is_running: bool, failures: int
+    exposure: float | None, rpo_s: float, *, is_running: bool, is_troubled: bool
 ) -> VolumeState:
     """Return the volume's state in one word."""
     if exposure is None:
-        return "seeding" if is_running and not failures else "unprotected"
+        return "seeding" if is_running and not is_troubled else "unprotected"
     if exposure > rpo_s:
         return "late"
-    return "failing" if failures else "protected"
+    return "failing" if is_troubled else "protected"
 
 
 def volume_status(
@@ -51,7 +51,7 @@ def volume_status(
         "driver": settings.driver,
         "target": settings.target,
         "state": state_word(
-            exposure, settings.rpo_s, is_running=active is not None, failures=failures
+            exposure, settings.rpo_s, is_running=active is not None, is_troubled=bool(causes)
         ),
         "size": size,
         "every": settings.every_s,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from blocksnapd.control.messages import parse_time, problem
 from blocksnapd.cycle.calendar import Rhythm, due_in_s
 from blocksnapd.cycle.rotation import Asked
-from blocksnapd.errors import BlocksnapError, BusyError, CancelledRunError
+from blocksnapd.errors import BlocksnapError, BusyError, CancelledRunError, ChecksumError
 from blocksnapd.pipeline import Cycle
 from blocksnapd.service.reporting import CycleReporter
 
@@ -81,6 +81,7 @@ class VolumeTask:
         self.opened: Opened | None = None
         self.failures = 0
         self.cause: Problem | None = None
+        self.suspect: Problem | None = None
         self.cow: CowUse | None = None
         self.last_turn = clock.monotonic()
         self._opener = opener
@@ -281,6 +282,21 @@ class VolumeTask:
         )
         self._book.finish(run, result, error)  # type: ignore[arg-type]
 
+    def _note_proof(self, point: RestorePoint) -> None:
+        # The volume stays in the state it got by a mismatch until a later proof is clean.
+        proof = point.facts.proof
+        if proof.mismatched_blocks:
+            error = ChecksumError(
+                f"{proof.mismatched_blocks} of {proof.checked_blocks} blocks of the point before "
+                f"{point.facts.point_id} were not what the volume held then.",
+                effect="That point is suspect; the whole volume was compared, so the new one "
+                "is right.",
+                hint="Look at the host's disks and memory. The next clean proof ends this state.",
+            )
+            self.suspect = problem(error)
+        elif proof.checked_blocks:
+            self.suspect = None
+
     def _note_failure(self, run: LiveRun, error: BlocksnapError) -> None:
         self.failures += 1
         self.cause = problem(error)
@@ -316,6 +332,7 @@ class VolumeTask:
         )
         self._metrics.points(name, target, len(self.opened.catalogue.points()))
         self._metrics.volume_size(name, f.size)
+        self._note_proof(point)
         if f.method != "tracked":
             self._metrics.full_scan(name, f.reason)
         self._say(

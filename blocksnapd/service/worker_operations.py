@@ -26,7 +26,7 @@ from blocksnapd.errors import (
 )
 from blocksnapd.restore.full import restore_full
 from blocksnapd.restore.target import examine, open_target
-from blocksnapd.service.catalogue import point_message
+from blocksnapd.service.catalogue import point_message, with_suspects
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -111,7 +111,11 @@ class WorkerOperations:
 
     async def points(self, volume: str | None) -> list[Point]:
         """Return the points of one volume or of all, oldest first per volume."""
-        messages = [point_message(p, self._directory) for p in self._points.values()]
+        by_volume: dict[str, list[Point]] = {}
+        for point in self._points.values():
+            message = point_message(point, self._directory)
+            by_volume.setdefault(point.facts.volume_id, []).append(message)
+        messages = [m for found in by_volume.values() for m in with_suspects(found)]
         return [m for m in messages if volume in (None, m["volume"])]
 
     async def point(self, selector: str) -> Point:

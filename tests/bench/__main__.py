@@ -1,4 +1,4 @@
-"""``python -m tests.bench``: every measurement, one after the other; nothing here passes or fails."""
+"""``python -m tests.bench``: every measurement, one after the other; none passes or fails."""
 
 from __future__ import annotations
 

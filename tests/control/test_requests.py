@@ -17,7 +17,7 @@ from blocksnapd.errors import UsageError
     [
         {"kind": "cycle", "volume": "vg0/home"},
         {"kind": "cycle", "volume": "vg0/home", "tags": ["release-7", "x.y_z"], "full": True},
-        {"kind": "restore", "point": "p1", "to": "/x", "sparse": False, "overwrite": True},
+        {"kind": "restore", "point": "p1", "to": "/x", "overwrite": True},
         {"kind": "verify"},
         {"kind": "verify", "volume": "vg0/home"},
         {"kind": "verify", "point": "p1"},

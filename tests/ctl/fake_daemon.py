@@ -41,7 +41,7 @@ class Operations(MemoryOperations):
         """Do the run as soon as somebody looks."""
         request, _ = self.asked[-1]
         if request["kind"] == "restore":
-            text = f"{self.told} {request.get('sparse')} {request.get('overwrite')}"
+            text = f"{self.told} {request.get('overwrite')}"
             await asyncio.to_thread(Path(request["to"]).write_text, text)
         await self.move(run_id, done_bytes=50, expected_bytes=100, phase="write")
         async for run in super().follow_run(run_id):

@@ -36,7 +36,7 @@ def test_run() -> None:
 
 def test_restore_needs_a_key_and_a_place() -> None:
     found = parse(["restore", "p", "--to", "x", "--key", "k"], socket_path=None)
-    assert (found.sparse, found.yes, found.passphrase_file) == (True, False, None)
+    assert (found.yes, found.passphrase_file) == (False, None)
     for missing in (["--to", "x"], ["--key", "k"]):
         with pytest.raises(SystemExit):
             parse(["restore", "p", *missing], socket_path=None)

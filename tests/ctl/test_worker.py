@@ -81,7 +81,7 @@ def test_restore_without_any_daemon(key: str, tmp_path: Path) -> None:
     args = ("--repo", "/srv/repo", "--key", key)
     found = call("restore", "latest:vg0/home", "--to", str(to), *args)
     assert found.code == 0, found.err
-    assert to.read_text() == f"/srv/repo {key} True False"
+    assert to.read_text() == f"/srv/repo {key} False"
     assert f"restored p0003000000000000 to {to}" in found.out
     assert "p0003000000000000 of vg0/home, 2026-11-22T14:04:00.000Z" in found.err
     os.truncate(to, 0)
@@ -93,9 +93,9 @@ async def test_restore_finds_the_repository_through_the_daemon(key: str, tmp_pat
     to = tmp_path / "image"
     async with serving() as served:
         found = await calling("restore", "vg0/home", "--at", "2026-11-22T14:00", "--to", str(to),
-                              "--no-sparse", "--key", key, "--socket", served.path)  # fmt: skip
+                              "--key", key, "--socket", served.path)  # fmt: skip
     assert found.code == 0, found.err
-    assert to.read_text() == f"/srv/blocksnap {key} False False"
+    assert to.read_text() == f"/srv/blocksnap {key} False"
     assert "read as UTC" in found.err
 
 
@@ -107,7 +107,7 @@ def test_what_exists_is_not_written_over_unasked(key: str, tmp_path: Path) -> No
     assert (found.code, to.read_text()) == (12, "precious")
     assert "--yes" in found.err
     assert call(*args, "--yes").code == 0
-    assert to.read_text().endswith("True True")
+    assert to.read_text().endswith(" True")
 
 
 def test_verify(key: str) -> None:

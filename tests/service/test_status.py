@@ -6,22 +6,22 @@ from blocksnapd.service.status import exposure_s, state_word
 
 
 @pytest.mark.parametrize(
-    ("exposure", "is_running", "failures", "word"),
+    ("exposure", "is_running", "is_troubled", "word"),
     [
-        (None, False, 0, "unprotected"),
-        (None, True, 0, "seeding"),
-        (None, True, 2, "unprotected"),
-        (30.0, False, 0, "protected"),
-        (30.0, True, 0, "protected"),
-        (30.0, False, 1, "failing"),
-        (601.0, False, 0, "late"),
-        (601.0, True, 3, "late"),
+        (None, False, False, "unprotected"),
+        (None, True, False, "seeding"),
+        (None, True, True, "unprotected"),
+        (30.0, False, False, "protected"),
+        (30.0, True, False, "protected"),
+        (30.0, False, True, "failing"),
+        (601.0, False, False, "late"),
+        (601.0, True, True, "late"),
     ],
 )
 def test_state_in_one_word(
-    exposure: float | None, is_running: bool, failures: int, word: str
+    exposure: float | None, is_running: bool, is_troubled: bool, word: str
 ) -> None:
-    assert state_word(exposure, 600.0, is_running=is_running, failures=failures) == word
+    assert state_word(exposure, 600.0, is_running=is_running, is_troubled=is_troubled) == word
 
 
 def test_exposure_is_the_age_of_the_newest_points_instant() -> None:
