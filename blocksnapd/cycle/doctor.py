@@ -86,6 +86,7 @@ async def repair(
     if (activate or attached) and (await volume_repair.look(lvm, volume)).inactive:
         await lvm.command(lvm_text.pv_argv("lvchange", "-ay", str(volume), udev=lvm.udev))
         done.append(f"Activated {volume}.")
+        done += await volume_repair.repair(lvm, volume)  # only now its snapshots show their state
     return done
 
 

@@ -62,6 +62,11 @@ _RULES = (
         "Make the COW space larger, or remove snapshots that nobody needs ('lvs -a').",
     ),
     _Rule(
+        r"No specified PVs have space",
+        SpaceError, "No physical volume for COW space is in the group, or those there are full",
+        "'pvs -o+pv_tags' shows them; set one up with 'blocksnapctl cow create', or enlarge it.",
+    ),
+    _Rule(
         r"[Nn]o PVs? (?:found )?with tag|[Pp]hysical [Vv]olume .* not found in [Vv]olume [Gg]roup"
         r"|[Ff]ailed to find physical volume|[Cc]annot find physical volume|No matching physical",
         SpaceError, "The physical volume for COW space is not in the volume group",

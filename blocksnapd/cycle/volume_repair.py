@@ -178,6 +178,8 @@ def _remains(volume: VolumeName, volumes: list[LogicalVolume], before: list[str]
     origin = next((v for v in volumes if v.name == volume.lv), None)
     ours = lvm_text.snapshots_of(volumes, origin) if origin else []
     known = {lvm_text.dm_name(v.vg, v.name): v.devno is not None for v in volumes}
+    # Snapshots are active together with their origin: one that sleeps with it may be whole.
+    asleep = origin is not None and origin.devno is None
     with Control() as control:
         states = {
             v.name: lvm_text.seen(
@@ -192,10 +194,10 @@ def _remains(volume: VolumeName, volumes: list[LogicalVolume], before: list[str]
         layered = has_none and _is_layered(control, stack)
     return Remains(
         suspended=tuple(device.name for device in stack.bottom_up() if device.suspended),
-        half=tuple(v for v in ours if states[v.name] == "half"),
+        half=tuple(v for v in ours if states[v.name] == "half" and not (asleep and v.origin)),
         invalid=tuple(v for v in ours if states[v.name] == "invalid"),
         orphans=tuple(orphans),
-        inactive=origin is not None and origin.devno is None,
+        inactive=asleep,
         loaded=top is not None and top.live and top.inactive and not stack.suspended,
         layered=layered,
         unused_real=stack.real is not None and stack.real.open_count == 0,

@@ -41,17 +41,17 @@ def make_origin(kind: str = "xfs") -> str:
     return path
 
 
-def add_cow_disk() -> None:
-    """Add the second disk to the group as COW space, without a file."""
-    kit.run("pvcreate", "-qqy", "/dev/ubdb")
-    kit.run("vgextend", "-qq", "vg", "/dev/ubdb")
-    kit.run("pvchange", "-qq", "--addtag", "blocksnap_cow", "/dev/ubdb")
+def add_cow_disk(disk: str = "/dev/ubdb") -> None:
+    """Add ``disk`` to the group as COW space, without a file."""
+    kit.run("pvcreate", "-qqy", disk)
+    kit.run("vgextend", "-qq", "vg", disk)
+    kit.run("pvchange", "-qq", "--addtag", "blocksnap_cow", disk)
 
 
-def make_source(lvm: Lvm, **place: object) -> LvmSource:
-    """Return the change source of vg/data."""
+def make_source(lvm: Lvm, *, volume: str = ORIGIN, **place: object) -> LvmSource:
+    """Return the change source of ``volume``; ``place`` goes to ``CowPlace``."""
     return LvmSource(
-        ORIGIN,
+        volume,
         lvm=lvm,
         place=CowPlace(**place),  # type: ignore[arg-type]
         open_cow=CowDevice,
