@@ -21,7 +21,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from blocksnapd import blocks as block_math
 from blocksnapd.cycle.journal import Pending
-from blocksnapd.cycle.rotation import Asked, Remove, Repair, Ship, Take, Wait, decide
+from blocksnapd.cycle.rotation import (
+    OVERFLOW,
+    Asked,
+    Remove,
+    Repair,
+    Ship,
+    Take,
+    Wait,
+    decide,
+)
 from blocksnapd.errors import (
     BlocksnapError,
     BusyError,
@@ -111,7 +120,7 @@ class Cycle:
                 await self._perform(command, view, head, tags)
             except TrackingLostError as error:
                 self._reporter.event("tracking-lost", error.sentences())
-                asked = replace(asked, compare="overflow")
+                asked = replace(asked, compare=OVERFLOW)
             except (HostError, BusyError) as error:
                 if not self.committed or not isinstance(command, Remove):
                     raise
@@ -120,11 +129,21 @@ class Cycle:
                 return
             if isinstance(command, Take):
                 asked = replace(asked, due=False)
+            elif isinstance(command, Remove) and command.why == OVERFLOW:
+                self._reporter.event("tracking-lost", self._overflowed())
+                asked = replace(asked, compare=OVERFLOW)
         raise HostError(
             f"{self._volume.name}: {COMMANDS_MAX} commands did not bring the host to rest; "
             f"the last was {command}",
             effect="No point was harmed; changes since the last one may be untracked.",
             hint="Look at the last events, then run: blocksnapctl doctor --fix",
+        )
+
+    def _overflowed(self) -> str:
+        return (
+            f"{self._volume.name}: the snapshot that tracked its changes became invalid: its COW "
+            "device was full or failed. The volume is not harmed; it is compared as a whole now, "
+            "and only what differs is shipped."
         )
 
     async def _next(self, asked: Asked) -> tuple[HostView, PointHead | None, Command]:

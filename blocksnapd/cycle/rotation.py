@@ -8,6 +8,7 @@
     a good pending snapshot, and a good base                Ship what the base's table lists
     a good pending snapshot, no good base, points exist     Ship a full compare
     a good pending snapshot, no point yet                   Ship the first full copy
+    none pending, a cycle is due, the base is invalid       Remove it: it only takes room
     none pending, a cycle is due                            Take the next snapshot
     none pending, none due                                  Wait
 
@@ -25,6 +26,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from blocksnapd.model import HostView, Method, PointHead, SeenSnapshot
+
+
+OVERFLOW = "overflow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,8 @@ def decide(
         return Remove(pending.point_id, "it became invalid before it was shipped")
     if pending is not None:
         return _ship(pending, base, head, tracks=tracks, asked=asked)
+    if asked.due and base is not None and base.state == "invalid":
+        return Remove(base.point_id, OVERFLOW)
     return Take() if asked.due else Wait()
 
 
@@ -119,5 +125,5 @@ def _ship(
     if base is None:
         return Ship(pending.point_id, "compare", reason="tracking-gone")
     if base.state != "good":
-        return Ship(pending.point_id, "compare", reason="overflow")
+        return Ship(pending.point_id, "compare", reason=OVERFLOW)
     return Ship(pending.point_id, "tracked", base_id=base.point_id)

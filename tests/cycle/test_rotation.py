@@ -59,6 +59,8 @@ IDLE, DUE = Asked(due=False), Asked(due=True)
             IDLE,
             Remove("pending", "it became invalid before it was shipped"),
         ),
+        (seen("head-"), HEAD, "", DUE, Remove("head", "overflow")),
+        (seen("head-"), HEAD, "", IDLE, Wait()),
         # Committed, and killed before the old one was removed; the journal still says pending.
         (seen("older+", "head+"), HEAD, "head", DUE, Remove("older", "left over")),
         # A snapshot of a point that no journal knows.
