@@ -13,9 +13,10 @@ from blocksnapd.blocks import state_sum
 from blocksnapd.cycle.journal import Journal
 from blocksnapd.cycle.rotation import Asked
 from blocksnapd.errors import BlocksnapError, StoreFullError
-from blocksnapd.pipeline import Cycle, Volume
+from blocksnapd.pipeline import Cycle
 from blocksnapd.runtime.clock import SystemClock
 from blocksnapd.ship.fingerprints import FingerprintStore
+from blocksnapd.shipping import Volume
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.memory_volume import MemorySource, MemoryVolume
 

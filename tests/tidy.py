@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 LAYERS = (
     {"errors", "units"}, {"model", "toml_lines"}, {"blocks", "ports"}, {"runtime", "config"},
-    {"metrics"}, {"cycle", "parse", "ship", "store", "restore", "control"}, {"pipeline"},
-    {"service"}, {"daemon"}, {"__main__"},
+    {"metrics"}, {"cycle", "parse", "ship", "store", "restore", "control"},
+    {"shipping"}, {"pipeline"}, {"service"}, {"daemon"}, {"__main__"},
 )  # fmt: skip
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 CTL_MAY_IMPORT = {
@@ -61,8 +61,6 @@ SYNCS = {
 }  # fmt: skip
 MAY_SYNC = {
     "blocksnapd.runtime.durable": "local state and the steps that all others use",
-    "blocksnapd.store.files": "the repository",
-    "blocksnapd.restore.file_target": "names a finished image where the file system has no links",
     "blocksnapd.cycle.block_device": "syncs the origin around a snapshot",
 }
 STARTS = {

@@ -16,11 +16,11 @@ from blocksnapd.cycle.scan_source import ScanSource
 from blocksnapd.errors import ConfigError, StateError
 from blocksnapd.parse.cow_device import CowDevice
 from blocksnapd.parse.extents import merge_chunks
-from blocksnapd.pipeline import Volume
 from blocksnapd.runtime import durable
 from blocksnapd.service.catalogue import Catalogue
 from blocksnapd.service.volume_task import Opened
 from blocksnapd.ship.fingerprints import FingerprintStore
+from blocksnapd.shipping import Volume
 from blocksnapd.store.repository import Repository
 
 if TYPE_CHECKING:

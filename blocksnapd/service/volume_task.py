@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from blocksnapd.control.messages import CowUse, Problem, Who
     from blocksnapd.metrics import Metrics
     from blocksnapd.model import RestorePoint
-    from blocksnapd.pipeline import Volume
     from blocksnapd.ports import Clock
     from blocksnapd.service.catalogue import Catalogue
     from blocksnapd.service.reporting import Say
     from blocksnapd.service.runs import LiveRun, RunBook
+    from blocksnapd.shipping import Volume
 
 log = logging.getLogger(__name__)
 

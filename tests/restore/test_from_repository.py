@@ -13,11 +13,12 @@ from blocksnapd.cycle.journal import Journal
 from blocksnapd.cycle.rotation import Asked
 from blocksnapd.cycle.scan_source import UNCHANGED, ScanSource
 from blocksnapd.errors import BlocksnapError
-from blocksnapd.pipeline import Cycle, Volume
+from blocksnapd.pipeline import Cycle
 from blocksnapd.restore.full import RestoreReport, restore_full
 from blocksnapd.restore.target import examine, open_target
 from blocksnapd.runtime.clock import SystemClock
 from blocksnapd.ship.fingerprints import FingerprintStore
+from blocksnapd.shipping import Volume
 from blocksnapd.store.init import InitReport, init_repository
 from blocksnapd.store.repository import Repository
 from blocksnapd.units import MIB

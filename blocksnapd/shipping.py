@@ -1,0 +1,256 @@
+"""Shipping one pending snapshot: the part of a cycle that moves data. Blocking; one thread.
+
+list changes → prove the last point → read, hash, ship what differs
+→ were both snapshots whole all the time? → seal fingerprints → commit
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from blocksnapd import blocks as block_math
+from blocksnapd.model import Extents, PointFacts, Proof
+from blocksnapd.ship.prover import Prover
+from blocksnapd.ship.reading import BATCH_SIZE
+from blocksnapd.ship.shipper import Shipper
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterator
+
+    from blocksnapd.cycle.journal import Journal
+    from blocksnapd.cycle.rotation import Ship
+    from blocksnapd.model import HostView, PointHead, RestorePoint
+    from blocksnapd.ports import ChangeSource, Clock, PointSink, PointStore
+    from blocksnapd.ship.fingerprints import Fingerprints, FingerprintStore, Update
+    from blocksnapd.ship.shipper import Progress, Shipment
+
+
+class Reporter(Protocol):
+    """Hears what a cycle does. Called from several threads; must not block or raise."""
+
+    def step(self, name: str) -> None:
+        """One step is done; a crash right after it is a state that recovery must know."""
+
+    def phase(self, name: str, seconds: float) -> None:
+        """A phase took so long: snapshot, scan, prove, transfer, commit, remove."""
+
+    def progress(self, progress: Progress) -> None:
+        """A batch was shipped."""
+
+    def event(self, kind: str, message: str, **fields: object) -> None:
+        """Something an operator wants to know happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """The parts one volume's cycle is made of."""
+
+    name: str
+    volume_id: str
+    block_size: int
+    source: ChangeSource
+    store: PointStore
+    fingerprints: FingerprintStore
+    journal: Journal
+    clock: Clock
+
+
+@contextmanager
+def timed(reporter: Reporter, name: str) -> Iterator[None]:
+    """Report how long the body took, if it did not fail."""
+    started = time.monotonic()
+    yield
+    reporter.phase(name, time.monotonic() - started)
+
+
+class Shipping:
+    """Ships one pending snapshot and commits its point. Blocking; one thread."""
+
+    def __init__(
+        self,
+        volume: Volume,
+        reporter: Reporter,
+        stop: threading.Event,
+        command: Ship,
+        view: HostView,
+        head: PointHead | None,
+    ) -> None:
+        self._volume = volume
+        self._reporter = reporter
+        self._stop = stop
+        self._command = command
+        self._size = view.size
+        self._head = head
+        self._block_size = head.block_size if head else volume.block_size
+        self._known: Fingerprints | None = None
+
+    def run(self) -> RestorePoint:
+        """Prove the base, ship what differs, commit.
+
+        Raises:
+            TrackingLostError: a snapshot became invalid. CancelledRunError: it was stopped.
+            HostError, StoreError: not committed; earlier points are untouched.
+        """
+        self._choose_base()
+        with timed(self._reporter, "scan"):
+            extents, chunk_size = self._extents()
+        with timed(self._reporter, "prove"):
+            proof = self._prove()
+        if proof.mismatched_blocks:
+            extents = self._resync(proof)
+        self._reporter.step("listed")
+        return self._note_commit(self._transfer(extents, chunk_size, proof))
+
+    def _choose_base(self) -> None:
+        head = self._head
+        if head is None:
+            return
+        self._known = self._volume.fingerprints.open(head.point_id)
+        if self._known is None:
+            self._start_afresh("fingerprints-gone")
+        elif self._size < head.size:
+            self._start_afresh("shrunk")
+        elif self._size > head.size:
+            self._compare("grown")
+        if self._known is not None and self._command.method == "compare":
+            self._trust_or_start_afresh()
+
+    def _compare(self, reason: str) -> None:
+        self._command = replace(self._command, method="compare", base_id="", reason=reason)
+
+    def _start_afresh(self, reason: str) -> None:
+        self._known = None
+        self._compare(reason)
+
+    def _trust_or_start_afresh(self) -> None:
+        # The repository committed to the sum over all blocks: fingerprints with another sum are
+        # not what it holds, and a compare against them could leave a change out.
+        assert self._known is not None
+        assert self._head is not None
+        if self._known.state_sum() != self._head.state_sum:
+            self._reporter.event(
+                "fingerprints-wrong",
+                f"{self._volume.name}: the local fingerprints are not those of the newest point; "
+                "everything is shipped afresh.",
+            )
+            self._start_afresh("fingerprints-wrong")
+
+    def _extents(self) -> tuple[Extents, int]:
+        if self._command.method == "tracked":
+            changes = self._volume.source.changes(self._command.base_id)
+            return changes.extents, changes.chunk_size
+        return Extents.whole(self._size), 0
+
+    def _prove(self) -> Proof:
+        if self._command.method != "tracked":
+            return Proof()
+        assert self._known is not None
+        prover = Prover(self._known, size=self._size, hash_key=self._volume.store.hash_key)
+        return prover.prove(self._volume.source.saved(self._command.base_id, batch_size=BATCH_SIZE))
+
+    def _resync(self, proof: Proof) -> Extents:
+        assert self._head is not None
+        self._reporter.event(
+            "proof-mismatch",
+            f"{self._volume.name}: {proof.mismatched_blocks} of {proof.checked_blocks} blocks were "
+            f"not what point {self._head.point_id} says; that point is suspect. "
+            "The whole volume is compared now, so that the next point is right.",
+            suspect=self._head.point_id,
+            mismatched_blocks=proof.mismatched_blocks,
+            ranges=[list(r) for r in proof.ranges],
+        )
+        self._compare("proof-mismatch")
+        self._trust_or_start_afresh()
+        return Extents.whole(self._size)
+
+    def _transfer(self, extents: Extents, chunk_size: int, proof: Proof) -> RestorePoint:
+        volume, point_id = self._volume, self._command.point_id
+        sink = volume.store.begin(
+            volume.volume_id, point_id, block_size=self._block_size, base=self._head
+        )
+        try:
+            return self._fill_and_commit(sink, extents, chunk_size, proof)
+        except BaseException:
+            sink.abort()
+            raise
+
+    def _fill_and_commit(
+        self, sink: PointSink, extents: Extents, chunk_size: int, proof: Proof
+    ) -> RestorePoint:
+        volume, point_id = self._volume, self._command.point_id
+        update = volume.fingerprints.begin(
+            point_id,
+            self._known,
+            block_size=self._block_size,
+            block_count=-(-self._size // self._block_size),
+        )
+        with closing(update):
+            shipment = self._pump(sink, update, extents)
+            self._reporter.step("shipped")
+            used = tuple(i for i in (self._command.base_id, point_id) if i)
+            volume.source.check_valid(used)
+            update.seal()
+        self._reporter.step("sealed")
+        with timed(self._reporter, "commit"):
+            point = sink.commit(self._facts(shipment, chunk_size, proof))
+        self._reporter.step("committed")
+        return point
+
+    def _pump(self, sink: PointSink, update: Update, extents: Extents) -> Shipment:
+        volume = self._volume
+        with volume.source.open_snapshot(self._command.point_id) as reader:
+            shipper = Shipper(
+                reader,
+                self._known,
+                sink,
+                update,
+                hash_key=volume.store.hash_key,
+                block_size=self._block_size,
+                progress=self._reporter.progress,
+                cancelled=self._stop.is_set,
+            )
+            with timed(self._reporter, "transfer"):
+                return shipper.ship(extents)
+
+    def _note_commit(self, point: RestorePoint) -> RestorePoint:
+        # The point stands, whatever happens from here on: a failure is told, and mended by the
+        # next cycle, which looks at the repository first.
+        try:
+            self._volume.journal.end()
+            self._volume.fingerprints.open(point.facts.point_id)
+        except OSError as error:
+            self._reporter.event(
+                "state-failed",
+                f"{self._volume.name}: point {point.facts.point_id} is committed, but the state "
+                f"directory failed: {error}. Give it room or repair its disk.",
+            )
+        self._reporter.step("ended")
+        return point
+
+    def _facts(self, shipment: Shipment, chunk_size: int, proof: Proof) -> PointFacts:
+        volume, command = self._volume, self._command
+        pending = volume.journal.record.pending
+        assert pending is not None
+        kept = self._head.state_sum if self._head and self._known else 0
+        return PointFacts(
+            volume_id=volume.volume_id,
+            volume_name=volume.name,
+            point_id=command.point_id,
+            time=pending.time,
+            size=self._size,
+            block_size=self._block_size,
+            kind="delta" if self._known else "full",
+            method=command.method,
+            driver=volume.source.driver,
+            consistency=volume.source.consistency,
+            chunk_size=chunk_size,
+            changed_bytes=shipment.changed_bytes,
+            state_sum=block_math.state_add(kept, shipment.state_added, shipment.state_removed),
+            reason=command.reason,
+            proof=proof,
+            tags=pending.tags,
+        )
