@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -34,6 +33,7 @@ class LiveRun:
     run_id: str
     kind: RunKind
     volume: str
+    clock: Clock
     queued_at: float
     target: str = ""
     tags: tuple[str, ...] = ()
@@ -43,6 +43,7 @@ class LiveRun:
     started_at: float | None = None
     ended_at: float | None = None
     started_monotonic: float = 0.0
+    duration_s: float = 0.0
     result: RunResult | None = None
     phase: str = ""
     phases: dict[str, float] = field(default_factory=dict)
@@ -62,7 +63,7 @@ class LiveRun:
     def message(self) -> Run:
         """Return the run as the control socket tells it."""
         running = self.started_at is not None
-        elapsed = time.monotonic() - self.started_monotonic if running else 0.0
+        elapsed = self.clock.monotonic() - self.started_monotonic if running else 0.0
         rate = self.done_bytes / elapsed if elapsed > 0 and self.result is None else 0.0
         left = max(0, self.expected_bytes - self.done_bytes)
         ended = self.ended_at
@@ -96,7 +97,7 @@ class LiveRun:
             "error": self.error,
         }
         if ended is not None and self.started_at is not None:
-            message["duration"] = ended - self.started_at
+            message["duration"] = self.duration_s
         if self.who is not None:
             message["who"] = self.who
         return message
@@ -110,8 +111,18 @@ class RunBook:
         self._runs: dict[str, LiveRun] = {}
 
     def queue(self, kind: RunKind, volume: str) -> LiveRun:
-        """Return a new run, not started yet."""
-        run = LiveRun(f"r{secrets.token_hex(4)}", kind, volume, self._clock.now())
+        """Return a new run, not started yet.
+
+        Raises:
+            BusyError: too many others are not done. A cycle is never refused: a volume has one.
+        """
+        if kind != "cycle" and sum(r.result is None for r in self._runs.values()) >= RUNS_MAX:
+            raise BusyError(
+                f"{RUNS_MAX} runs are not done yet",
+                effect="Nothing was started.",
+                hint="Wait for some of them to end.",
+            )
+        run = LiveRun(f"r{secrets.token_hex(4)}", kind, volume, self._clock, self._clock.now())
         self._runs[run.run_id] = run
         self._forget_oldest()
         return run
@@ -119,12 +130,14 @@ class RunBook:
     def start(self, run: LiveRun) -> None:
         """Note that the work begins."""
         run.started_at = self._clock.now()
-        run.started_monotonic = time.monotonic()
+        run.started_monotonic = self._clock.monotonic()
 
     def finish(self, run: LiveRun, result: RunResult, error: BlocksnapError | None = None) -> None:
         """Note how the run ended, and wake who waits for it."""
         run.error = problem(error) if error else None
         run.ended_at = self._clock.now()
+        if run.started_at is not None:
+            run.duration_s = self._clock.monotonic() - run.started_monotonic
         run.result = result
         run.phase = ""
         run.done.set()
@@ -161,6 +174,7 @@ class RunBook:
         except KeyError:
             raise NotFoundError(
                 f"there is no run {run_id!r} (the last {RUNS_MAX} since the start are remembered)",
+                effect="Nothing was done.",
                 hint="List them with: blocksnapctl runs",
             ) from None
 
@@ -173,7 +187,11 @@ class RunBook:
         run = self.get(run_id)
         if run.result is None:
             if run.cancel is None:
-                raise BusyError(f"run {run_id} has not begun", hint="Ask again in a moment.")
+                raise BusyError(
+                    f"run {run_id} has not begun",
+                    effect="It was not stopped.",
+                    hint="Ask again in a moment.",
+                )
             run.warnings = [*run.warnings, f"cancelled by {who.get('login') or who.get('uid')}"]
             run.cancel()
         return run
@@ -201,5 +219,3 @@ class RunBook:
         ended = [r.run_id for r in self._runs.values() if r.result is not None]
         for run_id in ended[: max(0, len(self._runs) - RUNS_MAX)]:
             del self._runs[run_id]
-        if len(self._runs) > 2 * RUNS_MAX:
-            raise BusyError("too many runs are waiting", hint="Wait for some of them to end.")
