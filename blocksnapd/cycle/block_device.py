@@ -179,9 +179,7 @@ class Topology:
         if stat.S_ISBLK(facts.st_mode):
             return [_number(facts.st_rdev)]
         mount = self.mount_of(path)
-        numbers = self._under_mount(mount) if mount else []
-        own = _number(facts.st_dev)
-        return [*numbers, own] if self.exists(own) else numbers
+        return self._under_mount(mount) if mount else [_number(facts.st_dev)]
 
     def _under_mount(self, mount: Mount) -> list[str]:
         """Return the devices a mount rests on; btrfs and overlay have numbers of their own."""

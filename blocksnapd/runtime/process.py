@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import shlex
+import subprocess
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -25,7 +26,6 @@ OUTPUT_SIZE_MAX = 32 * 1024 * 1024
 RECORDED_COUNT_MAX = 32
 RECORDED_TEXT_MAX = 2000
 KILL_GRACE_S = 5.0
-_READ_SIZE = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,44 +100,66 @@ async def run(
         HostError: it did not end in time, or said more than ``OUTPUT_SIZE_MAX`` bytes.
     """
     started = time.monotonic()
-    process = await asyncio.create_subprocess_exec(
-        *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE, env=base_environment(environment), start_new_session=True,
+    loop = asyncio.get_running_loop()
+    transport, heard = await loop.subprocess_exec(
+        _Listener, *argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=base_environment(environment), start_new_session=True,
     )  # fmt: skip
     try:
         async with asyncio.timeout(timeout_s):
-            stdout, stderr = await asyncio.gather(_read(process.stdout), _read(process.stderr))
-            status = await process.wait()
+            await heard.end.wait()
     except TimeoutError:
         raise HostError(
             f"'{shlex.join(argv)}' did not end within {timeout_s:.0f} s and was killed.",
             hint="A lock or a hanging disk holds it; look at the kernel log.",
         ) from None
     finally:
-        await asyncio.shield(_end(process))
+        await asyncio.shield(_end(transport, heard))
+    if heard.too_much:
+        raise HostError(f"'{argv[0]}' said more than {OUTPUT_SIZE_MAX} bytes; it was stopped.")
+    status = transport.get_returncode()
     duration_s = time.monotonic() - started
-    finished = Finished(tuple(argv), status, stdout, stderr, duration_s)
+    assert status is not None  # it has ended
+    finished = Finished(tuple(argv), status, heard.text(1), heard.text(2), duration_s)
     if recorder is not None:
         recorder.add(finished)
     return finished
 
 
-async def _read(stream: asyncio.StreamReader | None) -> str:
-    assert stream is not None  # both were asked for as pipes
-    data = bytearray()
-    while piece := await stream.read(_READ_SIZE):
-        data += piece
-        if len(data) > OUTPUT_SIZE_MAX:
-            raise HostError(f"A program said more than {OUTPUT_SIZE_MAX} bytes; it was stopped.")
-    return data.decode(errors="replace")
+class _Listener(asyncio.SubprocessProtocol):
+    """Keeps what a program says; ``end`` is set when it is gone and has said everything."""
+
+    def __init__(self) -> None:
+        self.end = asyncio.Event()
+        self.too_much = False
+        self._said = {1: bytearray(), 2: bytearray()}
+        self._transport: asyncio.SubprocessTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.SubprocessTransport)
+        self._transport = transport
+
+    def pipe_data_received(self, fd: int, data: bytes | str) -> None:
+        assert isinstance(data, bytes)
+        self._said[fd] += data
+        if len(self._said[fd]) > OUTPUT_SIZE_MAX and not self.too_much and self._transport:
+            self.too_much = True
+            self._transport.close()  # kills it, too
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self.end.set()
+
+    def text(self, fd: int) -> str:
+        return self._said[fd].decode(errors="replace")
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(transport: asyncio.SubprocessTransport, heard: _Listener) -> None:
     """Make sure that it is gone, unless it hangs in the kernel: then it is left behind."""
-    for stop in (process.terminate, process.kill):
-        if process.returncode is not None:
-            return
+    for stop in (transport.terminate, transport.kill):
+        if heard.end.is_set():
+            break
         with contextlib.suppress(ProcessLookupError):
             stop()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), KILL_GRACE_S)
+            await asyncio.wait_for(heard.end.wait(), KILL_GRACE_S)
+    transport.close()
