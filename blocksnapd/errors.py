@@ -21,6 +21,7 @@
     │  ├─ LvmError                 an lvm2 command failed
     │  ├─ VolumeError              the volume is missing, changed, not what the driver needs
     │  ├─ SpaceError               the VG or the COW disk has no room
+    │  │  └─ CowReserveError       the COW disk is below its reserve: giving tracking up frees room
     │  └─ TrackingLostError        the snapshot became invalid: one full compare follows
     └─ StoreError                  the repository's place
        ├─ StoreMissingError        nothing there
@@ -188,6 +189,12 @@ class SpaceError(HostError):
 
     code = "E-COW-SPACE"
     retryable = True
+
+
+class CowReserveError(SpaceError):
+    """The disk under the COW space has less free than its reserve; giving tracking up frees it."""
+
+    code = "E-COW-RESERVE"
 
 
 class TrackingLostError(HostError):

@@ -27,6 +27,7 @@ REASONS: Final = (
     "first",
     "asked",
     "overflow",
+    "cow-reserve",
     "tracking-gone",
     "untracked",
     "fingerprints-gone",

@@ -30,6 +30,7 @@ from blocksnapd.errors import (
     BlocksnapError,
     BusyError,
     CancelledRunError,
+    CowReserveError,
     HostError,
     TrackingLostError,
 )
@@ -78,6 +79,10 @@ class Cycle:
             except TrackingLostError as error:
                 self._reporter.event("tracking-lost", error.sentences())
                 asked = replace(asked, compare=OVERFLOW)
+            except CowReserveError as error:
+                await self._drop_tracking(view, head, error)
+                asked = replace(asked, compare="cow-reserve")
+                continue  # the cycle is still due, and there is room now
             except (HostError, BusyError) as error:
                 if not self.committed or not isinstance(command, Remove):
                     raise
@@ -94,6 +99,19 @@ class Cycle:
             f"the last was {command}",
             effect="No point was harmed; changes since the last one may be untracked.",
             hint="Look at the last events, then run: blocksnapctl doctor --fix",
+        )
+
+    async def _drop_tracking(
+        self, view: HostView, head: PointHead | None, error: CowReserveError
+    ) -> None:
+        """Remove the base for the room it takes: a full compare later harms nobody's data."""
+        if head is None or all(s.point_id != head.point_id for s in view.snapshots):
+            raise error
+        await self._volume.source.remove(head.point_id)
+        self._reporter.event(
+            "tracking-dropped",
+            f"{self._volume.name}: {error.message} Its tracking was given up to free room; the "
+            "volume is compared as a whole now, and only what differs is shipped.",
         )
 
     def _overflowed(self) -> str:

@@ -12,7 +12,7 @@ import pytest
 from blocksnapd.blocks import state_sum
 from blocksnapd.cycle.journal import Journal
 from blocksnapd.cycle.rotation import Asked
-from blocksnapd.errors import BlocksnapError, StoreFullError
+from blocksnapd.errors import BlocksnapError, CowReserveError, StoreFullError
 from blocksnapd.pipeline import Cycle
 from blocksnapd.runtime.clock import SystemClock
 from blocksnapd.ship.fingerprints import FingerprintStore
@@ -182,6 +182,25 @@ def test_an_overflow_is_a_full_compare(world: World) -> None:
         "compare", "overflow", "delta",
     )  # fmt: skip
     assert point.facts.changed_bytes == 4096
+    world.check()
+
+
+def test_a_cow_disk_below_its_reserve_costs_the_tracking_and_no_point(world: World) -> None:
+    dice = random.Random(8)
+    world.scribble(dice)
+    world.cycle()
+    world.scribble(dice)
+    world.host.room = 1
+    point = world.cycle()
+    assert point is not None
+    assert (point.facts.method, point.facts.reason) == ("compare", "cow-reserve")
+    assert world.reporter.events == ["tracking-dropped"]
+    world.host.room = 0
+    with pytest.raises(CowReserveError):
+        world.cycle()
+    assert not world.host.snapshots
+    world.host.room = None
+    world.cycle()
     world.check()
 
 

@@ -22,7 +22,13 @@ from typing import TYPE_CHECKING
 from blocksnapd.cycle import lvm_text
 from blocksnapd.cycle.block_device import Topology, device_number
 from blocksnapd.cycle.cow_place import refuse_boot_group, refuse_own_origin
-from blocksnapd.errors import HostError, NotFoundError, RefusedError, SpaceError
+from blocksnapd.errors import (
+    CowReserveError,
+    HostError,
+    NotFoundError,
+    RefusedError,
+    SpaceError,
+)
 from blocksnapd.runtime import durable
 from blocksnapd.units import MIB, format_size
 
@@ -79,11 +85,11 @@ def check_room(file: str, reserve: int) -> None:
     """Make sure that the disk under ``file`` has more than ``reserve`` bytes free.
 
     Raises:
-        SpaceError: it has not; a full disk would invalidate every snapshot on it.
+        CowReserveError: it has not; a full disk would invalidate every snapshot on it.
     """
     room = disk_room(file)
     if room.free < reserve:
-        raise SpaceError(
+        raise CowReserveError(
             f"The disk under the COW space {file} has {format_size(room.free)} free, the reserve"
             f" is {format_size(reserve)}.",
             effect="No further snapshot is taken; the volume is not affected.",

@@ -15,6 +15,7 @@ _SEVERITIES: dict[str, Severity] = {
     "proof-mismatch": "critical",
     "fingerprints-wrong": "error",
     "tracking-lost": "error",
+    "tracking-dropped": "error",
     "state-failed": "error",
     "repaired": "warning",
 }

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Protocol
 from blocksnapd.control.messages import parse_time, problem
 from blocksnapd.cycle.calendar import Rhythm, due_in_s
 from blocksnapd.cycle.rotation import Asked
-from blocksnapd.errors import BlocksnapError, BusyError, CancelledRunError, ChecksumError
+from blocksnapd.errors import (
+    BlocksnapError,
+    BusyError,
+    CancelledRunError,
+    ChecksumError,
+    HostError,
+)
 from blocksnapd.pipeline import Cycle
 from blocksnapd.service.reporting import CycleReporter
 
@@ -101,6 +107,7 @@ class VolumeTask:
         self._wake = asyncio.Event()
         self._cycle: Cycle | None = None
         self._is_stopping = False
+        self._watch_trouble = ""
 
     def ask(self, *, tags: tuple[str, ...], full: bool, who: Who) -> tuple[LiveRun, bool]:
         """Ask for a cycle now; return its run, and whether one under way was joined.
@@ -109,9 +116,13 @@ class VolumeTask:
             BusyError: the daemon is stopping.
         """
         if self._is_stopping:
-            raise BusyError("the daemon is stopping", hint="Ask again once it is back.")
+            raise BusyError(
+                "the daemon is stopping", effect="No point is made.",
+                hint="Ask again once it is back.",
+            )  # fmt: skip
         active = self._book.active("cycle", self.settings.name)
         if active is not None:
+            active.who = active.who or who  # so that it does not end without a point
             return active, True
         run = self._queue(tags)
         run.full, run.who = full, who
@@ -140,7 +151,8 @@ class VolumeTask:
         """Open the parts and repair what a crash left; a failure is told and tried again later."""
         try:
             self.opened = await self._opener()
-        except BlocksnapError as error:
+        except Exception as caught:  # the other volumes must be protected all the same
+            error = _as_known(caught, self.settings.name)
             self.cause = problem(error)
             log.warning("%s: %s", self.settings.name, error.sentences())
         else:
@@ -148,11 +160,18 @@ class VolumeTask:
 
     async def run(self) -> None:
         """Run cycles until :meth:`stop`."""
-        await self._turn(is_start=True)
+        if not self._is_stopping:
+            await self._turn(is_start=True)
         while not self._is_stopping:
             await self._wait_until_due()
             if not self._is_stopping:
                 await self._turn(is_start=False)
+        if self._asked is not None:
+            error = CancelledRunError(
+                f"{self.settings.name}: the daemon ended before the run began",
+                effect="No point was made.", hint="Ask again once it is back.",
+            )  # fmt: skip
+            self._book.finish(self._asked, "cancelled", error)
 
     async def _wait_until_due(self) -> None:
         while not self._is_stopping and self._asked is None:
@@ -182,13 +201,17 @@ class VolumeTask:
         try:
             use = await asyncio.to_thread(opened.watch.cow_use, newest["id"])
             room = await asyncio.to_thread(opened.watch.disk_room)
-        except BlocksnapError as error:
-            log.warning("%s: COW use is not known: %s", self.settings.name, error.message)
+        except Exception as caught:  # the rhythm goes on without it
+            said = _as_known(caught, self.settings.name).message
+            if said != self._watch_trouble:
+                log.warning("%s: COW use is not known: %s", self.settings.name, said)
+            self._watch_trouble = said
             return False
+        self._watch_trouble = ""
         return self._note_cow(use, room) and not self.failures
 
     def _note_cow(self, use: tuple[int, int] | None, room: tuple[int, int] | None) -> bool:
-        fills = False
+        fills, used = False, 0
         if use is not None:
             used, size = use
             self.cow = {"size": size, "used": used}
@@ -197,7 +220,8 @@ class VolumeTask:
         if room is not None and self.settings.cow is not None:
             free, reserve = room
             self._metrics.cow_disk_free(self.settings.cow.space, free)
-            fills = fills or free < reserve
+            # A cycle gives back what the COW device uses: worth it only if that is much.
+            fills = fills or (free < 2 * reserve and used > reserve // 4)
         return fills
 
     def _queue(self, tags: tuple[str, ...] = ()) -> LiveRun:
@@ -214,15 +238,8 @@ class VolumeTask:
             points: list[RestorePoint] = []
             try:
                 await self._attempt(run, points, is_start=is_start)
-            except BlocksnapError as caught:
-                error = caught
             except Exception as caught:  # a mistake of ours must not end the protection
-                log.exception("%s: the cycle failed in a way nobody thought of", run.volume)
-                error = BlocksnapError(
-                    f"{run.volume}: {type(caught).__name__}: {caught}",
-                    effect="The point was not committed; earlier points are untouched.",
-                    hint="This is a mistake in blocksnap: please report it with the log.",
-                )
+                error = _as_known(caught, run.volume)
             self._finish(run, points, error)
 
     async def _attempt(self, run: LiveRun, points: list[RestorePoint], *, is_start: bool) -> None:
@@ -239,6 +256,10 @@ class VolumeTask:
             cycle.cancel(keep_pending=True)
         try:
             await cycle.run(Asked(due=due, compare="asked" if run.full else ""), run.tags)
+            if run.who is not None and not due and not cycle.committed:
+                # Somebody joined while we only looked whether a crash had left something to do.
+                self._started = self._clock.monotonic()
+                await cycle.run(Asked(due=True), run.tags)
         finally:
             points += cycle.committed
             self._cycle = None
@@ -342,3 +363,23 @@ class VolumeTask:
             volume=name,
             data={"point": f.point_id, "changed_bytes": f.changed_bytes, "run": run.run_id},
         )
+
+
+def _as_known(caught: Exception, volume: str) -> BlocksnapError:
+    """Return ``caught`` if it is one of ours; say in our words what any other means."""
+    if isinstance(caught, BlocksnapError):
+        return caught
+    effect = "The point was not committed; earlier points are untouched."
+    if isinstance(caught, OSError):
+        where = f" {caught.filename}" if caught.filename else ""
+        return HostError(
+            f"{volume}: the daemon's own files failed:{where} {caught.strerror or caught}",
+            effect=effect,
+            hint="Give the disk of the state directory room, or repair it; it is tried again.",
+        )
+    log.error("%s failed in a way nobody thought of", volume, exc_info=caught)
+    return BlocksnapError(
+        f"{volume}: {type(caught).__name__}: {caught}",
+        effect=effect,
+        hint="This is a mistake in blocksnap: please report it with the log.",
+    )

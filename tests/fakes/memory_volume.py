@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from blocksnapd.errors import TrackingLostError
+from blocksnapd.errors import CowReserveError, TrackingLostError
 from blocksnapd.model import Changes, Extents, HostView, SavedBatch, SeenSnapshot, Taken
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class MemoryVolume:
         self.snapshots: dict[str, Snapshot] = {}
         self.instants: dict[str, bytes] = {}
         self.lying_chunks: dict[int, bytes] = {}
+        self.room: int | None = None  # how many snapshots the COW disk has room for
 
     def write(self, offset: int, data: bytes) -> None:
         """Write to the origin; every snapshot saves what it has not saved yet."""
@@ -78,6 +79,8 @@ class MemorySource:
         return [f"removed {i}" for i in half]
 
     async def take(self, point_id: str) -> Taken:
+        if self.volume.room is not None and len(self.volume.snapshots) >= self.volume.room:
+            raise CowReserveError("the disk under the COW space is below its reserve")
         content = bytes(self.volume.content)
         self.volume.snapshots[point_id] = Snapshot(instant=content)
         self.volume.instants[point_id] = content
