@@ -162,23 +162,27 @@ class Image:
 
     def _open(self, job: _Job, buffer: U8) -> memoryview:
         reader, size = job.reader, self.block_size
-        each = frame_blocks(size)
         sealed = reader.read(job.first, job.end)
         slots = job.slots.astype(np.intp)
-        frames = slots // each
-        at = 0
-        for frame in np.unique(frames).tolist():
-            plain = reader.open_frame(frame, sealed, job.first)
-            low, high = np.searchsorted(frames, [frame, frame + 1])
-            wanted = slots[low:high] - frame * each
-            rows = np.frombuffer(plain, dtype=np.uint8).reshape(-1, size)
-            whole = len(wanted) == len(rows) and bool((wanted == np.arange(len(rows))).all())
-            filled = buffer[at : at + len(wanted) * size].reshape(-1, size)
-            filled[:] = rows if whole else rows[wanted]
-            at += len(wanted) * size
-        data = buffer.data[:at]
-        reader.check(slots, data)
-        return data
+        needed, starts = np.unique(slots // reader.slots_per_frame, return_index=True)
+        ends = [*starts[1:].tolist(), len(slots)]
+        view, at = buffer.data, 0
+        for frame, low, high in zip(needed.tolist(), starts.tolist(), ends, strict=True):
+            plain = memoryview(reader.open_frame(frame, sealed, job.first))
+            wanted = slots[low:high] - frame * reader.slots_per_frame
+            end = at + len(wanted) * size
+            view[at:end] = _rows(plain, wanted, size)
+            at = end
+        reader.check(slots, view[:at])
+        return view[:at]
+
+
+def _rows(plain: memoryview, wanted: np.typing.NDArray[np.intp], size: int) -> memoryview:
+    # The blocks ``wanted`` of a frame; without a copy when it is all of them.
+    if len(wanted) * size == len(plain) and (np.diff(wanted) == 1).all():
+        return plain
+    rows = np.frombuffer(plain, dtype=np.uint8).reshape(-1, size)
+    return np.ascontiguousarray(rows[wanted]).reshape(-1).data
 
 
 def by_pack(runs: Runs) -> Iterator[tuple[int, Runs]]:

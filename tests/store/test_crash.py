@@ -132,11 +132,12 @@ def test_everything_is_durable_before_the_point_has_its_name(base, monkeypatch):
     """What a power cut needs: content, name and directory of each pack, then the point."""
     dying = Dying(None)
     changed = base.write(range(10, 58), noise=True)
+    root = base.store.url
+    shutil.rmtree(os.path.join(root, "v", VOLUME, "d"))  # its folders are made anew
     monkeypatch.setattr(durable, "os", dying)
     monkeypatch.setattr(files, "os", dying)
     assert attempt(base, changed)
     monkeypatch.undo()
-    root = base.store.url
     opened: dict[int, str] = {}
     dirty, unsynced = set(), set()
     committed = False
@@ -162,7 +163,9 @@ def test_everything_is_durable_before_the_point_has_its_name(base, monkeypatch):
     assert not dirty
     assert unsynced == set()
     assert len([a for n, *a, _ in dying.trace if n == "link"]) >= 3
-    assert root
+    made = {args[0] for name, *args in dying.trace if name == "mkdir"}
+    packs = os.path.join(root, "v", VOLUME, "d")
+    assert {packs, *(entry.path for entry in os.scandir(packs))} <= made
 
 
 def test_recovery_twice_is_recovery_once(base, tmp_path, monkeypatch):
