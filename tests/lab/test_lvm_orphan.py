@@ -50,6 +50,6 @@ def test_whoever_dies_the_origin_becomes_writable_and_nothing_half_made_stays(
     hung = result.event("hung")
     assert "stopped by the guard" in hung["error"]
     assert hung["writes"]
-    assert LIMIT_S <= hung["stall_s"] < 2 * LIMIT_S
+    assert 0.8 * LIMIT_S < hung["stall_s"] < 2 * LIMIT_S  # a write may begin in the window
     assert hung["left"] == []
     assert result.event("taken")["suspend_s"] > 0

@@ -23,7 +23,7 @@ def test_trouble_is_told_and_leaves_the_volume_as_it_was(make_machine: MakeMachi
     expected = {
         "no-space-pv": "SpaceError", "own-file": "RefusedError", "own-device": "RefusedError",
         "no-group": "NotFoundError", "foreign-file": "RefusedError", "no-volume": "VolumeError",
-        "no-vg": "VolumeError", "reserve": "SpaceError", "own-loop": "RefusedError",
+        "no-vg": "VolumeError", "reserve": "CowReserveError", "own-loop": "RefusedError",
         "foreign-snapshot": "RefusedError", "of-a-snapshot": "VolumeError", "frozen": "BusyError",
         "cow-held": "BusyError",
     }  # fmt: skip
