@@ -2,7 +2,8 @@
 
 Arguments: raw | xfs | ext4, size of the volume in MiB, chunk size in bytes, then the places to
 die at: "first:STEP" in the first full copy of a new repository, "STEP" in a tracked cycle. The
-tracked ones follow one another: the cycle after a recovery is the one that is killed next.
+tracked ones follow one another: the cycle after a recovery is the one that is killed next. With
+"now:" before it the next daemon does not wait until the volume is writable again.
 
 For each a process runs a cycle and dies, and a second one recovers. The volume is written to all
 the time.
@@ -23,12 +24,12 @@ MUCH = 20 * kit.MIB
 
 def die(world: World, name: str) -> None:
     """Let the daemon die at one place; tell what the next one found, did and left."""
-    begun, step = time.monotonic(), name.removeprefix("first:")
+    begun, step = time.monotonic(), name.rpartition(":")[2]
     if step == SHIPPING:
         world.write_much(MUCH, seed=len(name))
     died = Daemon(world, die_at=step).turn(due=True)
-    held_s = await_resumed(RESUME_S_MAX)
-    # While lvcreate or lvremove still runs, the next daemon comes into the midst of it.
+    held_s = 0.0 if name.startswith("now:") else await_resumed(RESUME_S_MAX)
+    # While lvcreate or lvremove still runs, it is not for dd to look at what it makes.
     found = [] if step in (TAKING, REMOVING) else world.keep_references()
     daemon = Daemon(world)
     recovered = daemon.turn(due=False)
