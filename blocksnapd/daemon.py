@@ -22,12 +22,13 @@ from blocksnapd.control.server import ControlServer
 from blocksnapd.cycle.lvm import Lvm
 from blocksnapd.errors import HostError
 from blocksnapd.metrics import Metrics
-from blocksnapd.runtime import durable, notify
+from blocksnapd.runtime import notify
 from blocksnapd.runtime.clock import SystemClock
 from blocksnapd.runtime.supervise import Supervisor
 from blocksnapd.service.host_operations import HostOperations
 from blocksnapd.service.opening import VolumeOpener
 from blocksnapd.service.runs import RunBook
+from blocksnapd.service.state_lock import state_lock
 from blocksnapd.service.targets import TargetWatch
 from blocksnapd.service.volume_task import VolumeTask
 from blocksnapd.service.worker_operations import WorkerOperations
@@ -56,13 +57,17 @@ async def run_daemon(config: Config) -> None:
     Raises:
         BlocksnapError: the daemon could not start.
     """
-    await asyncio.to_thread(durable.make_dirs, config.daemon.state_dir)
+    with state_lock(config.daemon.state_dir):
+        await _run_daemon(config)
+
+
+async def _run_daemon(config: Config) -> None:
     stop = _stop_signal()
     access = unix_socket.access_for(config.control.read_group, config.control.admin_group)
     handed_in = notify.listen_sockets()
     sockets = handed_in or [unix_socket.bind(config.control.socket, access)]
     clock = SystemClock()
-    events = await EventLog.open(config.daemon.state_dir, clock)
+    events = await _open_events(config.daemon.state_dir, clock)
     metrics = Metrics(CollectorRegistry())
     metrics.configure(config)
     book = RunBook(clock)
@@ -118,6 +123,17 @@ async def run_worker(
         threading.Thread(target=wait_for_end, name="wait-for-end", daemon=True).start()
         await stop.wait()
         await operations.close()
+
+
+async def _open_events(state_dir: str, clock: SystemClock) -> EventLog:
+    try:
+        return await EventLog.open(state_dir, clock)
+    except OSError as error:
+        raise HostError(
+            f"the event log in {state_dir} cannot be opened: {error.strerror}",
+            effect="The daemon did not start; no point was harmed.",
+            hint="Repair the disk that it lies on, or move events.jsonl away to begin a new log.",
+        ) from error
 
 
 async def _serve(
