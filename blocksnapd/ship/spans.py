@@ -67,7 +67,9 @@ def batches(extents: Extents, block_size: int, blocks_max: int) -> Iterator[Batc
     ends = np.cumsum(counts, dtype=np.uint64)
     done = 0
     while index < len(firsts):
-        stop = int(np.searchsorted(ends, done + blocks_max, side="left"))
+        # Of the column's own type: of any other, all of it would be converted for each batch.
+        goal = np.uint64(done + blocks_max)
+        stop = int(np.searchsorted(ends, goal, side="left"))
         stop = min(stop, len(firsts) - 1)
         batch_firsts = firsts[index : stop + 1].copy()
         batch_counts = counts[index : stop + 1].copy()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,3 +52,24 @@ def test_batches_cover_the_same_blocks_within_their_limit(
 def test_blocks_and_runs_are_the_same_thing(numbers: set[int]) -> None:
     blocks = np.array(sorted(numbers), dtype=np.uint64)
     assert runs_to_blocks(*blocks_to_runs(blocks)).tolist() == blocks.tolist()
+
+
+def test_a_batch_costs_the_same_however_many_runs_there_are() -> None:
+    """Cutting a batch must not convert the whole column: 10**8 runs would take hours."""
+    few, many = (
+        Extents(starts, starts + np.uint64(4096))
+        for starts in (np.arange(n, dtype=np.uint64) * np.uint64(8192) for n in (10**3, 10**6))
+    )
+    assert _peak_of_next(many) < 2 * _peak_of_next(few) + 10**5
+
+
+def _peak_of_next(ranges: Extents) -> int:
+    """Return the most memory that cutting a second batch takes."""
+    cutting = batches(ranges, 4096, 100)
+    next(cutting)
+    tracemalloc.start()
+    try:
+        next(cutting)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
