@@ -14,6 +14,7 @@ a stale fingerprint, which would hide a change, is never used. Blocking: call in
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from typing import TYPE_CHECKING, BinaryIO
@@ -36,6 +37,7 @@ _MAGIC = 0x70466E50
 _END_MAGIC = 0x646E4550
 _ROW_SIZE = 8 + HASH_SIZE
 _ROWS_MAX = 1 << 18
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -133,6 +135,9 @@ class FingerprintStore:
 
         Finishes an update that was interrupted after its point was committed, and removes
         what points that never were have left.
+
+        Raises:
+            OSError: the disk is full or fails; with more room the next call finishes the update.
         """
         head = _read(self._head_path)
         if head is None or head.point_id != point_id or not self._is_whole(head):
@@ -156,7 +161,11 @@ class FingerprintStore:
         try:
             if new.base_id:
                 self._apply(new)
-        except (StateError, OSError):
+        except StateError:
+            return None
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise  # what is sealed stays; without it all would be shipped again
             return None
         if not self._is_whole(new):
             return None
@@ -205,9 +214,15 @@ def _write_rows(fd: int, blocks: U64, hashes: U8) -> None:
     firsts, counts = blocks_to_runs(blocks)
     rows, at = np.ascontiguousarray(hashes).data.cast("B"), 0
     for first, count in zip(firsts.tolist(), counts.tolist(), strict=True):
-        length = count * HASH_SIZE
-        os.pwrite(fd, rows[at : at + length], first * HASH_SIZE)
-        at += length
+        _pwrite_all(fd, rows[at : at + count * HASH_SIZE], first * HASH_SIZE)
+        at += count * HASH_SIZE
+
+
+def _pwrite_all(fd: int, data: memoryview, offset: int) -> None:
+    # A disk that gets full takes a part first, and says why only at the next try.
+    while data:
+        done = os.pwrite(fd, data, offset)
+        data, offset = data[done:], offset + done
 
 
 def _read_rows(path: str) -> Iterator[tuple[U64, U8]]:

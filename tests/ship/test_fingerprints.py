@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import shutil
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from blocksnapd.runtime import durable
 from blocksnapd.ship.fingerprints import Fingerprints, FingerprintStore
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from blocksnapd.model import U8, U64
@@ -96,6 +99,36 @@ def test_damaged_pending_rows_are_never_used(tmp_path: Path, damage: str) -> Non
     if damage == "gone":
         path.unlink()
     assert store.open("p2") is None
+
+
+@contextlib.contextmanager
+def room_up_to(size: int) -> Iterator[None]:
+    """Let the kernel write files up to ``size`` bytes: it takes a part, then says why."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+def test_a_row_that_found_no_room_is_an_error(tmp_path: Path) -> None:
+    store = FingerprintStore(str(tmp_path / "f"))
+    update = store.begin("p1", None, block_size=4096, block_count=COUNT)
+    blocks = numbers(10, 11, 12)
+    with room_up_to(11 * 16 + 8), pytest.raises(OSError, match="large"):
+        update.put(blocks, rows(blocks, 1))
+    update.close()
+
+
+def test_a_full_disk_after_the_commit_costs_no_fingerprint(tmp_path: Path) -> None:
+    store = FingerprintStore(str(tmp_path / "f"))
+    ship(store, "p1", None, numbers(1, 900), 1)
+    ship(store, "p2", opened(store, "p1"), numbers(900), 2)
+    with room_up_to(4096), pytest.raises(OSError, match="large"):
+        store.open("p2")
+    assert (opened(store, "p2").get(numbers(1)) == rows(numbers(1, 900), 1)[:1]).all()
+    assert (opened(store, "p2").get(numbers(900)) == rows(numbers(900), 2)).all()
 
 
 class Killed(BaseException):
