@@ -148,6 +148,7 @@ class Repository:
 
     def newest(self, volume_id: str) -> PointHead | None:
         """Return the newest committed point; see ``ports.PointStore.newest``."""
+        self._check_still_there()
         names = self._names(volume_id)
         if not names:
             return None
@@ -172,6 +173,7 @@ class Repository:
             UsageError: an id is malformed, or the block size is not the volume's.
         """
         key = self._source_key()
+        self._check_still_there()
         check_point_id(point_id)
         if block_size not in BLOCK_SIZES or (base and base.block_size != block_size):
             raise UsageError(f"volume {volume_id} cannot have blocks of {block_size} bytes")
@@ -245,6 +247,11 @@ class Repository:
 
     def _names(self, volume_id: str) -> list[str]:
         return [n for n in self._store.list_names(points_prefix(volume_id)) if is_point_name(n)]
+
+    def _check_still_there(self) -> None:
+        # A mount point whose disk was taken away is an empty directory, without any point: all
+        # would be shipped again, into the disk below. Another disk may be there by now, too.
+        _check_repository(self._store, self._source)
 
     def _check_base(self, volume_id: str, point_id: str, base: PointHead | None) -> None:
         names = self._names(volume_id)

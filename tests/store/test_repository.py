@@ -129,3 +129,22 @@ def test_volumes_do_not_mix():
     sink.abort()
     assert lab.writer.newest("other") is None
     assert lab.writer.newest(VOLUME) is not None
+
+
+def test_a_repository_whose_disk_is_taken_away_is_not_begun_anew():
+    """An empty mount point is no repository without points: nothing is written into it."""
+    lab = Lab(blocks=30)
+    lab.write(range(9))
+    head = lab.commit().head
+    whole, lab.store.objects = lab.store.objects, {}
+    with pytest.raises(StoreMissingError, match="there is no repository"):
+        lab.writer.newest(VOLUME)
+    for base in (None, head):
+        with pytest.raises(StoreMissingError, match="there is no repository"):
+            lab.writer.begin(VOLUME, "p" + "0" * 16, block_size=4096, base=base)
+    assert lab.store.objects == {}
+    lab.store.objects = dict(Lab().store.objects)
+    with pytest.raises(StoreMissingError, match="holds repository"):
+        lab.writer.newest(VOLUME)
+    lab.store.objects = whole
+    assert lab.writer.newest(VOLUME) == head
