@@ -36,7 +36,8 @@ class Catalogue:
         """Learn the points that the repository has, with the details this host remembers."""
         known = {p["id"]: p for p in await self._read()}
         self._points = {
-            o.point_id: known.get(o.point_id) or self._outline(o)
+            # What both tell, the repository knows better than a file anybody may have edited.
+            o.point_id: cast("Point", {**known.get(o.point_id, {}), **self._outline(o)})
             for o in sorted(outlines, key=lambda o: o.seq)
         }
 
@@ -122,4 +123,5 @@ def _parse(line: str) -> list[Point]:
         found = json.loads(line)
     except ValueError:
         return []
-    return [cast("Point", found)] if isinstance(found, dict) and "id" in found else []
+    is_point = isinstance(found, dict) and isinstance(found.get("id"), str)
+    return [cast("Point", found)] if is_point else []

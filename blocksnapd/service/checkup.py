@@ -29,7 +29,8 @@ async def checkup(config: Config, *, fix: bool) -> int:
             bad += await _examined(lvm, volume, file)
     for target in config.targets.values():
         bad += await _told(reach(target))
-    print("everything is right" if not bad else f"{bad} things are not right")
+    count = "1 thing is" if bad == 1 else f"{bad} things are"
+    print(f"{count} not right" if bad else "everything is right")
     return EXIT_FAILED if bad else EXIT_OK
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from blocksnapd import __version__
 from blocksnapd.control.messages import SCHEMA, format_time
 from blocksnapd.control.selectors import resolve
-from blocksnapd.errors import KeyMissingError, NotFoundError, UsageError
+from blocksnapd.errors import KeyMissingError, NotFoundError, StoreError, UsageError
 from blocksnapd.service.status import volume_status
 
 if TYPE_CHECKING:
@@ -71,9 +71,16 @@ class HostOperations:
         return self._volume_status(self._task(name))
 
     async def points(self, volume: str | None) -> list[Point]:
-        """Return the points of one volume or of all."""
-        tasks = [self._task(volume)] if volume is not None else self._tasks.values()
-        return [p for t in tasks if t.opened for p in t.opened.catalogue.points()]
+        """Return the points of one volume or of all.
+
+        Raises:
+            StoreError: none of them could be opened, so what points there are is not known.
+        """
+        tasks = [self._task(volume)] if volume is not None else list(self._tasks.values())
+        opened = [t.opened for t in tasks if t.opened]
+        if tasks and not opened:
+            raise _unknown_points(tasks[0])
+        return [p for parts in opened for p in parts.catalogue.points()]
 
     async def point(self, selector: str) -> Point:
         """Return the one point that ``selector`` names."""
@@ -123,12 +130,16 @@ class HostOperations:
 
     def _task(self, name: str) -> VolumeTask:
         if not name:
-            raise UsageError("no volume was named", hint="Name one of: " + ", ".join(self._tasks))
+            raise UsageError(
+                "no volume was named", effect="Nothing was done.",
+                hint="Name one of: " + ", ".join(self._tasks),
+            )  # fmt: skip
         try:
             return self._tasks[name]
         except KeyError:
             raise NotFoundError(
                 f"no volume {name!r} is configured",
+                effect="Nothing was done.",
                 hint="Configured are: " + (", ".join(self._tasks) or "none"),
             ) from None
 
@@ -149,3 +160,12 @@ class HostOperations:
             active=self._book.active("cycle", name),
             last=self._book.last(name),
         )
+
+
+def _unknown_points(task: VolumeTask) -> StoreError:
+    cause = task.cause["message"] if task.cause else "it is not open yet"
+    return StoreError(
+        f"the points of {task.settings.name} are not known: {cause}",
+        effect="What the repository holds is not touched.",
+        hint="See blocksnapctl status; or read the repository itself: --repo URL --key FILE.",
+    )

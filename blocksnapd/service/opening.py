@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from blocksnapd.cycle import cow_space
+from blocksnapd.cycle.dm_ioctl import Control
 from blocksnapd.cycle.journal import Journal
 from blocksnapd.cycle.lvm_source import CowPlace, LvmSource
 from blocksnapd.cycle.scan_source import ScanSource
@@ -98,6 +100,7 @@ class VolumeOpener:
             volume_id = await asyncio.to_thread(_scan_id, self._directory)
             return ScanSource(self._settings.name, volume_id, self._clock), None
         space = self._config.cow[self._settings.cow.space]
+        await asyncio.to_thread(_check_device_mapper)
         await cow_space.attach(self._lvm, as_cow_space(space))
         place = CowPlace(
             chunk_size=self._settings.cow.chunk_size, file=space.file, reserve=space.reserve
@@ -141,13 +144,30 @@ def as_cow_space(space: SpaceSettings) -> cow_space.CowSpace:
     return cow_space.CowSpace(space.file, space.vg, space.size, space.reserve)
 
 
+def _check_device_mapper() -> None:
+    # Before anything is attached: where there is none, nothing of the host is changed.
+    Control().close()
+
+
 def _scan_id(directory: str) -> str:
     # A file has no identity of its own that survives a copy or a rename: it gets one here.
     path = os.path.join(directory, "id")
     try:
-        with open(path, encoding="ascii") as file:
-            return file.read().strip()
+        with open(path, "rb") as file:
+            return _known_id(path, file.read(200))
     except FileNotFoundError:
         volume_id = f"scan-{secrets.token_hex(16)}"
         durable.replace(path, volume_id.encode() + b"\n")
         return volume_id
+
+
+def _known_id(path: str, data: bytes) -> str:
+    found = re.fullmatch(rb"(scan-[0-9a-f]{32})\n?", data)
+    if found is None:
+        raise StateError(
+            f"{path} does not hold the id of a volume",
+            effect="The volume is not protected; its points are untouched.",
+            hint="Bring the file back from a copy. Without it, remove it: then the volume begins a "
+            "new history in the repository.",
+        )
+    return found[1].decode()

@@ -21,12 +21,15 @@ from blocksnapd.errors import (
     CancelledRunError,
     ChecksumError,
     FormatError,
+    KeyMissingError,
     NotFoundError,
+    StoreError,
     UsageError,
 )
 from blocksnapd.restore.full import restore_full
 from blocksnapd.restore.target import examine, open_target
 from blocksnapd.service.catalogue import point_message, with_suspects
+from blocksnapd.store.names import is_point_name, parse_point_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from blocksnapd.ports import Clock
     from blocksnapd.restore.progress import Progress
     from blocksnapd.service.runs import LiveRun, RunBook
+    from blocksnapd.store.names import PointName
     from blocksnapd.store.repository import Repository
 
 
@@ -79,7 +83,9 @@ class WorkerOperations:
                 # A damaged point must not hide the whole ones.
                 try:
                     point = self._repository.load_point(check.name)
-                except FormatError as error:
+                except KeyMissingError:
+                    raise
+                except (FormatError, StoreError) as error:
                     self._unreadable[check.name] = error.sentences()
                 else:
                     found[point.facts.point_id] = point
@@ -106,6 +112,7 @@ class WorkerOperations:
         """Refuse: a worker protects no volume."""
         raise NotFoundError(
             f"{name}: a repository has points of volumes, not the volumes",
+            effect="Nothing was done.",
             hint="List what it has with: blocksnapctl --repo URL points",
         )
 
@@ -119,25 +126,67 @@ class WorkerOperations:
         return [m for m in messages if volume in (None, m["volume"])]
 
     async def point(self, selector: str) -> Point:
-        """Return the one point that ``selector`` names."""
-        return resolve(selector, await self.points(None))
+        """Return the one point that ``selector`` names; its note tells newer ones left out."""
+        try:
+            found = resolve(selector, await self.points(None))
+        except NotFoundError as error:
+            raise self._damaged_or(error, selector) from error
+        left_out = self._damaged_after(self._points[found["id"]])
+        if not left_out or found["id"].startswith(selector):
+            return found
+        said = f"Left out, because they are damaged: {', '.join(left_out)}."
+        return {**found, "note": f"{found.get('note', '')} {said}".strip()}
+
+    def _damaged_or(self, error: NotFoundError, selector: str) -> BlocksnapError:
+        """Return ``error``, or another one if a damaged point may be what was looked for."""
+        is_id = "@" not in selector and not selector.startswith("latest:")
+        ids = [name.point_id for name in self._damaged_points()]
+        found = [i for i in ids if not is_id or i.startswith(selector)]
+        if not found:
+            return error
+        return ChecksumError(
+            f"{error.message}; but damaged points cannot be read: {', '.join(found)}",
+            effect="They can't be restored; every other point can.",
+            hint="List the others with: blocksnapctl --repo URL points. What is damaged in these "
+            "tells: blocksnapctl --repo URL verify",
+        )
+
+    def _damaged_points(self) -> list[PointName]:
+        return [parse_point_name(n) for n in self._unreadable if is_point_name(n)]
+
+    def _damaged_after(self, point: RestorePoint) -> list[str]:
+        """Return the ids of damaged points between ``point`` and the next whole one."""
+        volume_id = point.facts.volume_id
+        whole = [p.seq for p in self._points.values() if p.facts.volume_id == volume_id]
+        end = min((seq for seq in whole if seq > point.seq), default=None)
+        return [
+            n.point_id
+            for n in self._damaged_points()
+            if n.volume_id == volume_id and point.seq < n.seq and (end is None or n.seq < end)
+        ]
 
     async def start_run(self, request: RunRequest, who: Who) -> Started:
         """Start a restore or a verification."""
         kind = request.get("kind")
         if kind == "restore":
             point = await self.point(request.get("point", ""))
+            if not request.get("to"):
+                raise UsageError(
+                    "no target was named", effect="Nothing was written.",
+                    hint="Say where to: --to PATH",
+                )  # fmt: skip
             run = self._queue(request, point["volume"], who)
-            run.point, run.to = point["id"], request.get("to", "")
-            if not run.to:
-                raise UsageError("no target was named", hint="Say where to: --to PATH")
+            run.point, run.to = point["id"], request["to"]
             self._begin(run, lambda cancelled: self._restore(run, request, cancelled))
         elif kind == "verify":
             names = await self._names_to_verify(request)
             run = self._queue(request, request.get("volume", ""), who)
             self._begin(run, lambda cancelled: self._verify(run, names, cancelled))
         else:
-            raise UsageError(f"a worker can't do a run of kind {kind!r}")
+            raise UsageError(
+                f"a worker can't do a run of kind {kind!r}", effect="Nothing was started.",
+                hint="Ask the daemon that protects the volume.",
+            )  # fmt: skip
         return {"schema": SCHEMA, "id": run.run_id, "joined": False}
 
     async def _names_to_verify(self, request: RunRequest) -> list[str]:
@@ -149,6 +198,7 @@ class WorkerOperations:
         if not found:
             raise NotFoundError(
                 f"there is no point of {volume or 'any volume'} in {self._directory}",
+                effect="Nothing was read.",
                 hint="List what there is with: blocksnapctl --repo URL points",
             )
         return found

@@ -1,0 +1,193 @@
+"""A repository read on its own: choosing points around damage, restoring, proving, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from blocksnapd.errors import ChecksumError, NotFoundError, UsageError
+from blocksnapd.runtime.clock import ManualClock
+from blocksnapd.service.runs import RunBook
+from blocksnapd.service.worker_operations import WorkerOperations
+from blocksnapd.store.init import init_repository
+from blocksnapd.store.repository import Repository
+from tests.service.bench import ROOT
+from tests.store.support import VOLUME, Lab
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from blocksnapd.control.messages import Run
+
+
+class Host:
+    """Three points of a volume in a directory, and a worker that reads them."""
+
+    def __init__(self, path: Path) -> None:
+        self.root = path / "repository"
+        made = init_repository(str(self.root), str(path / "keys"))
+        self.repository = Repository.open(str(self.root), restore_key=made.restore_key)
+        self.lab = Lab(store=self.repository._store, keys=self.repository._restore)
+        self.lab.write(range(8), noise=True)
+        self.lab.commit()
+        for first in (8, 16):
+            self.lab.commit(self.lab.write(range(first, first + 8), noise=True))
+        self.points = [point for point, _ in self.lab.kept]
+        self.worker = WorkerOperations(
+            self.repository, str(self.root), RunBook(ManualClock()), ManualClock()
+        )
+
+    def damage(self, number: int) -> str:
+        """Change a byte of a point's object; return the point's id."""
+        path = self.root / self.points[number].name
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.chmod(0o600)
+        path.write_bytes(data)
+        return self.points[number].facts.point_id
+
+    async def done(self, **request: Any) -> Run:
+        started = await self.worker.start_run(request, ROOT)  # type: ignore[arg-type]
+        return await self.worker.wait_run(started["id"], 30)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def name(host: Host) -> str:
+    return host.points[0].facts.volume_name
+
+
+async def test_what_there_is(host: Host) -> None:
+    await host.worker.load()
+    points = await host.worker.points(None)
+    assert [p["seq"] for p in points] == [1, 2, 3]
+    assert points == await host.worker.points(name(host))
+    assert await host.worker.points("another") == []
+    found = await host.worker.point(f"latest:{name(host)}")
+    assert (found["seq"], "note" in found) == (3, False)
+    status = await host.worker.status()
+    assert (status["volumes"], status["targets"][0]["up"]) == ([], True)
+    assert await host.worker.ready()
+    assert [e async for e in host.worker.events(0, follow=True)] == []
+    with pytest.raises(NotFoundError, match="not the volumes"):
+        await host.worker.volume(name(host))
+
+
+async def test_a_damaged_newest_point_is_left_out_aloud(host: Host) -> None:
+    damaged = host.damage(2)
+    await host.worker.load()
+    found = await host.worker.point(f"latest:{name(host)}")
+    assert (found["seq"], found["note"]) == (2, f"Left out, because they are damaged: {damaged}.")
+    with pytest.raises(ChecksumError, match=damaged) as caught:
+        await host.worker.point(damaged)
+    assert caught.value.exit_code == 14
+    assert caught.value.hint
+    assert "note" not in await host.worker.point(found["id"])  # an id means what it says
+    with pytest.raises(NotFoundError):
+        await host.worker.point("pffff")
+
+
+async def test_damage_in_the_middle_is_told_to_who_could_have_meant_it(host: Host) -> None:
+    damaged = host.damage(1)
+    await host.worker.load()
+    times = {p["seq"]: p["time"] for p in await host.worker.points(None)}
+    found = await host.worker.point(f"{name(host)}@{times[1]}")
+    assert damaged in found["note"]
+    assert sorted(times) == [1, 3]
+    assert "note" not in await host.worker.point(f"latest:{name(host)}")
+
+
+async def test_all_damaged_is_not_the_same_as_none(host: Host) -> None:
+    for number in range(3):
+        host.damage(number)
+    await host.worker.load()
+    with pytest.raises(ChecksumError, match="damaged points cannot be read"):
+        await host.worker.point(f"latest:{name(host)}")
+
+
+async def test_something_else_among_the_points_harms_nothing(host: Host) -> None:
+    (host.root / "v" / VOLUME / "p" / "strange").write_bytes(b"?")
+    await host.worker.load()
+    assert (await host.worker.point(f"latest:{name(host)}"))["seq"] == 3
+    with pytest.raises(NotFoundError):
+        await host.worker.point("pffff")
+    assert (await host.done(kind="verify"))["result"] == "failed"  # verify tells of it
+
+
+async def test_restore(host: Host, tmp_path: Path) -> None:
+    await host.worker.load()
+    run = await host.done(kind="restore", point=host.points[1].facts.point_id,
+                          to=str(tmp_path / "out"))  # fmt: skip
+    assert (run["result"], run["warnings"]) == ("success", [])
+    assert (tmp_path / "out").read_bytes() == host.lab.kept[1][1]
+    assert run["changed_bytes"] == 16 * 4096
+    assert set(run["phases"]) == {"write", "verify"}
+    assert await host.worker.run(run["id"]) == run
+    assert [r["id"] for r in await host.worker.runs(None)] == [run["id"]]
+    run = await host.done(kind="restore", point=host.points[1].facts.point_id,
+                          to=str(tmp_path / "out"))  # fmt: skip
+    assert run["error"] is not None
+    assert (run["result"], run["error"]["exit_code"]) == ("failed", 12)
+    run = await host.done(kind="restore", point=host.points[1].facts.point_id,
+                          to=str(host.root / "inside"))  # fmt: skip
+    assert run["error"] is not None
+    assert "inside the repository" in run["error"]["message"]
+
+
+async def test_verify(host: Host) -> None:
+    await host.worker.load()
+    run = await host.done(kind="verify")
+    assert (run["result"], run["done_bytes"]) == ("success", 3)
+    assert run["reason"].startswith("3 points are whole: ")
+    run = await host.done(kind="verify", point=host.points[0].facts.point_id)
+    assert run["reason"] == "1 points are whole: 8 blocks were read"
+    with pytest.raises(NotFoundError, match="no point of another"):
+        await host.done(kind="verify", volume="another")
+
+
+async def test_verify_names_what_is_damaged(host: Host) -> None:
+    damaged = host.damage(2)
+    await host.worker.load()
+    run = await host.done(kind="verify", volume=name(host))
+    assert run["error"] is not None
+    assert (run["result"], run["error"]["exit_code"]) == ("failed", 14)
+    assert any(damaged in warning for warning in run["warnings"])
+    assert "restore from another point" in run["error"]["hint"]
+
+
+@pytest.mark.parametrize(
+    "request_", [{"kind": "cycle", "volume": "v"}, {"kind": "restore", "point": "p"}]
+)
+async def test_what_a_worker_does_not_do_leaves_no_run(host: Host, request_: Any) -> None:
+    await host.worker.load()
+    request_ = {**request_, "point": host.points[0].facts.point_id}
+    with pytest.raises(UsageError) as caught:
+        await host.worker.start_run(request_, ROOT)
+    assert caught.value.effect
+    assert caught.value.hint
+    assert await host.worker.runs(None) == []
+
+
+async def test_the_end_stops_what_is_under_way(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker whose caller is gone cancels its restore, and waits for it."""
+    begun, told = threading.Event(), []
+
+    def slowly(_: object, __: object, cancelled: Callable[[], bool]) -> None:
+        begun.set()
+        while not cancelled():
+            threading.Event().wait(0.001)
+        told.append("stopped")
+
+    monkeypatch.setattr(host.worker, "_verify", slowly)
+    await host.worker.load()
+    await host.worker.start_run({"kind": "verify"}, ROOT)
+    assert await asyncio.to_thread(begun.wait, 20)
+    await host.worker.close()
+    assert told == ["stopped"]
