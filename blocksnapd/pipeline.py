@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from blocksnapd.cycle.journal import Pending
 from blocksnapd.cycle.rotation import (
     OVERFLOW,
+    SPOILED,
     Asked,
     Remove,
     Repair,
@@ -33,6 +34,7 @@ from blocksnapd.errors import (
     CowReserveError,
     HostError,
     TrackingLostError,
+    VolumeError,
 )
 from blocksnapd.shipping import Shipping, timed
 
@@ -71,12 +73,16 @@ class Cycle:
             if isinstance(command, Wait):
                 return
             if self._stop.is_set() and isinstance(command, Take | Ship):
+                if isinstance(command, Ship):
+                    await self._drop(command.point_id)
                 if self.committed:
                     return
                 raise CancelledRunError("the run was cancelled")
             try:
                 await self._perform(command, view, head, tags)
             except TrackingLostError as error:
+                if not _is_tracked(command):
+                    raise  # there is nothing else to try
                 self._reporter.event("tracking-lost", error.sentences())
                 asked = replace(asked, compare=OVERFLOW)
             except CowReserveError as error:
@@ -91,6 +97,8 @@ class Cycle:
                 return
             if isinstance(command, Take):
                 asked = replace(asked, due=False)
+            elif isinstance(command, Remove) and command.why == SPOILED:
+                raise self._spoiled()
             elif isinstance(command, Remove) and command.why == OVERFLOW:
                 self._reporter.event("tracking-lost", self._overflowed())
                 asked = replace(asked, compare=OVERFLOW)
@@ -114,6 +122,14 @@ class Cycle:
             "volume is compared as a whole now, and only what differs is shipped.",
         )
 
+    def _spoiled(self) -> TrackingLostError:
+        return TrackingLostError(
+            f"{self._volume.name}: the new snapshot became invalid before it was shipped: its COW "
+            "device was full or failed.",
+            effect="No point was made; the volume and the earlier points are not harmed.",
+            hint="Give the COW space more room, or a faster target; it is tried again.",
+        )
+
     def _overflowed(self) -> str:
         return (
             f"{self._volume.name}: the snapshot that tracked its changes became invalid: its COW "
@@ -124,6 +140,12 @@ class Cycle:
     async def _next(self, asked: Asked) -> tuple[HostView, PointHead | None, Command]:
         volume = self._volume
         view = await volume.source.observe()
+        if view.volume_id != volume.volume_id:
+            raise VolumeError(
+                f"{volume.name} is another volume than before: one of this name was made anew.",
+                effect="It is not protected until it is opened anew, which follows by itself; "
+                "the old one's points are kept.",
+            )
         head = await asyncio.to_thread(volume.store.newest, volume.volume_id)
         pending = volume.journal.record.pending
         command = decide(
@@ -168,20 +190,40 @@ class Cycle:
     async def _ship_or_drop(
         self, command: Ship, view: HostView, head: PointHead | None
     ) -> RestorePoint:
+        shipping = Shipping(self._volume, self._reporter, self._stop, command, view, head)
         try:
-            return await asyncio.to_thread(self._ship, command, view, head)
-        except TrackingLostError:
-            raise
-        except BlocksnapError:
-            # The base goes on tracking from the last committed point; a second snapshot that
-            # nobody ships would only cost the host. A daemon that stops keeps it: it goes on.
-            if not (self._stop.is_set() and self._keep_pending):
-                await self._volume.source.remove(command.point_id)
-                await asyncio.to_thread(self._volume.journal.end)
+            return await asyncio.to_thread(self._ship, shipping)
+        except Exception as error:
+            if isinstance(error, TrackingLostError) and _is_tracked(command):
+                raise  # the new snapshot may still be good for a compare
+            if not (shipping.is_commit_begun and await self._may_stand(command.point_id)):
+                await self._drop(command.point_id)
             raise
 
-    def _ship(self, command: Ship, view: HostView, head: PointHead | None) -> RestorePoint:
-        shipping = Shipping(self._volume, self._reporter, self._stop, command, view, head)
+    async def _may_stand(self, point_id: str) -> bool:
+        """Whether the repository has the point although its commit failed, or does not answer.
+
+        Its snapshot is the base of the next point then: it must not be dropped.
+        """
+        volume = self._volume
+        try:
+            head = await asyncio.to_thread(volume.store.newest, volume.volume_id)
+        except BlocksnapError:
+            return True
+        return head is not None and head.point_id == point_id
+
+    async def _drop(self, point_id: str) -> None:
+        # The base goes on tracking from the last committed point; a second snapshot that
+        # nobody ships would only cost the host. A daemon that stops keeps it: it goes on.
+        if self._stop.is_set() and self._keep_pending:
+            return
+        try:
+            await self._volume.source.remove(point_id)
+            await asyncio.to_thread(self._volume.journal.end)
+        except (BlocksnapError, OSError) as error:  # the first error is the one to raise
+            self._reporter.event("remove-failed", str(error))
+
+    def _ship(self, shipping: Shipping) -> RestorePoint:
         try:
             return shipping.run()
         except OSError as error:
@@ -190,3 +232,7 @@ class Cycle:
                 effect="The point was not committed; earlier points are untouched.",
                 hint="Give the state directory room, or repair its disk; the next cycle retries.",
             ) from error
+
+
+def _is_tracked(command: Command) -> bool:
+    return isinstance(command, Ship) and command.method == "tracked"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from blocksnapd import blocks as block_math
+from blocksnapd.errors import CancelledRunError, VolumeError
 from blocksnapd.model import Extents, PointFacts, Proof
 from blocksnapd.ship.prover import Prover
 from blocksnapd.ship.reading import BATCH_SIZE
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
     from blocksnapd.cycle.journal import Journal
     from blocksnapd.cycle.rotation import Ship
-    from blocksnapd.model import HostView, PointHead, RestorePoint
-    from blocksnapd.ports import ChangeSource, Clock, PointSink, PointStore
+    from blocksnapd.model import HostView, PointHead, RestorePoint, SavedBatch
+    from blocksnapd.ports import BlockReader, ChangeSource, Clock, PointSink, PointStore
     from blocksnapd.ship.fingerprints import Fingerprints, FingerprintStore, Update
     from blocksnapd.ship.shipper import Progress, Shipment
 
@@ -87,6 +88,7 @@ class Shipping:
         self._head = head
         self._block_size = head.block_size if head else volume.block_size
         self._known: Fingerprints | None = None
+        self.is_commit_begun = False
 
     def run(self) -> RestorePoint:
         """Prove the base, ship what differs, commit.
@@ -150,7 +152,14 @@ class Shipping:
             return Proof()
         assert self._known is not None
         prover = Prover(self._known, size=self._size, hash_key=self._volume.store.hash_key)
-        return prover.prove(self._volume.source.saved(self._command.base_id, batch_size=BATCH_SIZE))
+        saved = self._volume.source.saved(self._command.base_id, batch_size=BATCH_SIZE)
+        return prover.prove(self._until_stopped(saved))
+
+    def _until_stopped(self, saved: Iterator[SavedBatch]) -> Iterator[SavedBatch]:
+        for batch in saved:
+            if self._stop.is_set():
+                raise CancelledRunError("the run was cancelled while it proved the last point")
+            yield batch
 
     def _resync(self, proof: Proof) -> Extents:
         assert self._head is not None
@@ -195,6 +204,7 @@ class Shipping:
             volume.source.check_valid(used)
             update.seal()
         self._reporter.step("sealed")
+        self.is_commit_begun = True
         with timed(self._reporter, "commit"):
             point = sink.commit(self._facts(shipment, chunk_size, proof))
         self._reporter.step("committed")
@@ -203,6 +213,7 @@ class Shipping:
     def _pump(self, sink: PointSink, update: Update, extents: Extents) -> Shipment:
         volume = self._volume
         with volume.source.open_snapshot(self._command.point_id) as reader:
+            self._check_size(reader)
             shipper = Shipper(
                 reader,
                 self._known,
@@ -215,6 +226,15 @@ class Shipping:
             )
             with timed(self._reporter, "transfer"):
                 return shipper.ship(extents)
+
+    def _check_size(self, reader: BlockReader) -> None:
+        # A snapshot keeps the size its origin had; what is written behind it is tracked by none.
+        if reader.size != self._size:
+            raise VolumeError(
+                f"{self._volume.name}: the snapshot of {self._command.point_id} has {reader.size} "
+                f"bytes, the volume {self._size}: it was resized since.",
+                effect="No point was made of it; the next one is of the new size.",
+            )
 
     def _note_commit(self, point: RestorePoint) -> RestorePoint:
         # The point stands, whatever happens from here on: a failure is told, and mended by the

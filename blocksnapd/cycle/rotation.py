@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 OVERFLOW = "overflow"
+SPOILED = "it became invalid before it was shipped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def decide(
         if seen not in (base, pending):
             return Remove(seen.point_id, "left over")
     if pending is not None and pending.state == "invalid":
-        return Remove(pending.point_id, "it became invalid before it was shipped")
+        return Remove(pending.point_id, SPOILED)
     if pending is not None:
         return _ship(pending, base, head, tracks=tracks, asked=asked)
     if asked.due and base is not None and base.state == "invalid":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blocksnapd.errors import ObjectExistsError, StoreFullError
+from blocksnapd.errors import ObjectExistsError, StoreError, StoreFullError
 from blocksnapd.model import PointFacts, PointHead, RestorePoint
 
 if TYPE_CHECKING:
@@ -31,8 +31,13 @@ class MemoryStore:
     def __init__(self) -> None:
         self.kept: list[Kept] = []
         self.room = 1 << 62
+        self.loses_answers = False  # to a commit, which was carried out
+        self.is_away_after = False
+        self.is_away = False
 
     def newest(self, volume_id: str) -> PointHead | None:
+        if self.is_away:
+            raise StoreError("it does not answer")
         return self.kept[-1].point.head if self.kept else None
 
     def begin(
@@ -97,6 +102,9 @@ class MemorySink:
             prev.digest if prev else "", self.shipped_bytes, self.stored_bytes,
         )  # fmt: skip
         store.kept.append(Kept(point, bytes(image[: facts.size]), identities))
+        if store.loses_answers:
+            store.is_away = store.is_away_after
+            raise StoreError("the connection broke")
         return point
 
     def abort(self) -> None:

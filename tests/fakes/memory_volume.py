@@ -25,6 +25,7 @@ class Snapshot:
 
     saved: dict[int, bytes] = field(default_factory=dict)
     state: str = "good"
+    is_unreadable: bool = False  # the kernel calls it good, and yet its header is not
     instant: bytes = b""  # the whole content, for the test's own comparison
 
 
@@ -32,6 +33,7 @@ class MemoryVolume:
     """The host: content and snapshots."""
 
     def __init__(self, size: int, chunk_size: int = 4096) -> None:
+        self.volume_id = "memory-volume"
         self.content = bytearray(size)
         self.chunk_size = chunk_size
         self.snapshots: dict[str, Snapshot] = {}
@@ -70,7 +72,7 @@ class MemorySource:
             SeenSnapshot(f"bs_{i}", i, s.state)  # type: ignore[arg-type]
             for i, s in self.volume.snapshots.items()
         )
-        return HostView("memory-volume", len(self.volume.content), seen)
+        return HostView(self.volume.volume_id, len(self.volume.content), seen)
 
     async def repair(self) -> list[str]:
         half = [i for i, s in self.volume.snapshots.items() if s.state == "half"]
@@ -117,7 +119,8 @@ class MemorySource:
 
     def check_valid(self, point_ids: tuple[str, ...]) -> None:
         for point_id in point_ids:
-            if self.volume.snapshots[point_id].state != "good":
+            snapshot = self.volume.snapshots[point_id]
+            if snapshot.state != "good" or snapshot.is_unreadable:
                 raise TrackingLostError(f"{point_id} is invalid")
 
     async def remove(self, point_id: str) -> None:
