@@ -112,3 +112,51 @@ def test_killed_everywhere(
     places = PLACES * 2
     random.Random(f"{kind} {chunk_size}").shuffle(places)
     run_matrix(make_machine, kind, size_mib, chunk_size, FIRST + places)
+
+
+def check_life(events: list[Event], cut_at: str) -> None:
+    """Check one life of a machine after the loss of power at ``cut_at``."""
+    told = {event["event"]: event for event in events}
+    assert "Activated vg/data." in told["attached"]["said"], told["attached"]
+    recovered, cycled = told["recovered"], told["cycled"]
+    assert recovered["error"] == cycled["error"] == "", told
+    if cut_at in STEPS or cut_at == "shipping":
+        assert len(recovered["points"]) == (cut_at in UNFINISHED), recovered
+    assert len(cycled["points"]) == 1, cycled
+    check_rest(recovered["left"])
+    check_rest(cycled["left"])
+    check_points(told["compared"]["points"])
+
+
+def cut_power(
+    make_machine: MakeMachine, kind: str, size_mib: int, chunk_size: int, places: list[str]
+) -> None:
+    """Let one machine live on through a loss of power at each of ``places``."""
+    volume = (kind, str(size_mib), str(chunk_size))
+    script = GUEST_DIR / "crash_power.py"
+
+    def lives() -> None:
+        machine = make_machine(SIZES)
+        guest = machine.boot(script, "make", *volume, places[0])
+        for place, following in zip(places, [*places[1:], None], strict=True):
+            guest.wait_for("cut", limit_s=240)
+            guest.kill()
+            guest = machine.boot(script, "go on", *volume, *([following] if following else []))
+            guest.wait_for("compared", limit_s=240)
+            check_life(guest.events(), place)
+        guest.wait()
+
+    repeat_aborted(lives)
+
+
+def test_the_power_fails(make_machine: MakeMachine) -> None:
+    cut_power(make_machine, "xfs", 320, 4096, ["taken", "shipping", "committed"])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("chunk_size", [4096, 65536])
+@pytest.mark.parametrize(("kind", "size_mib"), [("raw", 64), ("xfs", 320), ("ext4", 128)])
+def test_the_power_fails_everywhere(
+    make_machine: MakeMachine, kind: str, size_mib: int, chunk_size: int
+) -> None:
+    cut_power(make_machine, kind, size_mib, chunk_size, PLACES)

@@ -61,13 +61,15 @@ class Daemon:
     Args:
         world: what it acts on.
         die_at: one of STEPS, SHIPPING, TAKING or REMOVING.
-        pause_at: one of STEPS or SHIPPING; it stops there for good.
+        pause_at: the same; it stops there for good, or nobody listens to it from there on.
     """
 
     def __init__(self, world: World, *, die_at: str = "", pause_at: str = "") -> None:
         self._die_at = die_at
-        if die_at in _COMMANDS:
-            _slow_down(_COMMANDS[die_at])
+        self._command = _COMMANDS.get(die_at or pause_at, "")
+        self._window_after = _SUSPENDS_AFTER.get(die_at or pause_at)
+        if self._command:
+            _slow_down(self._command)
         lines, told = os.pipe()
         asked, asking = os.pipe()
         self.pid = os.fork()
@@ -92,12 +94,12 @@ class Daemon:
             said: dict[str, Any] = json.loads(line)
             if "step" in said:
                 turn.steps.append(said["step"])
-                self._perhaps_kill(said["step"])
+                turn.paused = self._ends_in_window(said["step"])
             turn.points += said.get("points", [])
             turn.events += said.get("events", [])
             turn.error = said.get("error", turn.error)
             turn.paused = turn.paused or "paused" in said
-            if "points" in said or "paused" in said:
+            if "points" in said or turn.paused:
                 break
         else:
             turn.died = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]) == -signal.SIGKILL
@@ -114,21 +116,24 @@ class Daemon:
         os.waitpid(self.pid, 0)
 
     def _close(self) -> None:
-        if self._die_at in _COMMANDS:
-            lvm_kit.let_live(_COMMANDS[self._die_at])
+        if self._command:
+            lvm_kit.let_live(self._command)
         os.close(self._asking)
         self._lines.close()
 
-    def _perhaps_kill(self, step: str) -> None:
-        if step != _SUSPENDS_AFTER.get(self._die_at):
-            return
+    def _ends_in_window(self, step: str) -> bool:
+        """Kill it, or say that it is to be left, once lvm2 holds the volume suspended."""
+        if step != self._window_after:
+            return False
         deadline = time.monotonic() + TURN_S_MAX
         with Control() as control:
             while not _is_suspended(control):
                 if time.monotonic() > deadline:
                     raise kit.CommandError(f"{crash_world.VOLUME} was never suspended")
                 time.sleep(0.001)
-        os.kill(self.pid, signal.SIGKILL)
+        if self._die_at:
+            os.kill(self.pid, signal.SIGKILL)
+        return not self._die_at
 
 
 def _slow_down(program: str) -> None:

@@ -17,6 +17,7 @@ import mmap
 import os
 import random
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -112,14 +113,16 @@ class World:
         self.start_round()
         space = as_cow_space(self.config.cow["space"])
         asyncio.run(cow_space.create(Lvm(), space))
+        os.sync()  # what an administrator prepared was prepared long ago
 
     def attach(self) -> list[str]:
         """Bring it back after a boot, by the program's doctor; return what that said."""
+        self.number = 1
         for disk, where in self._disks():
             where.mkdir()
             kit.run("mount", disk, str(where))
-        said = kit.run("python3", "-m", "blocksnapd", "doctor", "--fix", "--config",
-                       self.config_path)  # fmt: skip
+        argv = [sys.executable, "-m", "blocksnapd", "doctor", "--fix", "--config", self.config_path]
+        said = kit.run(*argv)
         if self.kind != "raw":
             kit.run("mount", ORIGIN, str(kit.MOUNT))
         return said.splitlines()
