@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING
 
 from blocksnapd import __version__
 from blocksnapd.control.messages import DEFAULT_CONFIG, EXIT_INTERRUPTED, EXIT_OK
-from blocksnapd.errors import BlocksnapError, NotFoundError, UsageError
+from blocksnapd.errors import BlocksnapError, KeyMissingError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_NOTHING_MADE = "Nothing was made."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,9 +112,10 @@ def _init(arguments: argparse.Namespace) -> None:
 def _new_passphrase() -> str:
     first = getpass.getpass("Passphrase for restore.key: ")
     if first != getpass.getpass("Again: "):
-        raise UsageError("the two passphrases differ", hint="Nothing was made; try again.")
+        raise UsageError("the two passphrases differ", effect=_NOTHING_MADE, hint="Try again.")
     if not first:
-        raise UsageError("an empty passphrase seals nothing", hint="Leave --passphrase out.")
+        hint = "Leave --passphrase out."
+        raise UsageError("an empty passphrase seals nothing", effect=_NOTHING_MADE, hint=hint)
     return first
 
 
@@ -132,6 +135,7 @@ def _cow(arguments: argparse.Namespace) -> None:
         if name not in config.cow:
             raise NotFoundError(
                 f"{config.path} has no [cow.{name}]",
+                effect="Nothing more was done.",
                 hint=f"It has: {', '.join(config.cow) or 'none'}",
             )
         space = as_cow_space(config.cow[name])
@@ -154,7 +158,7 @@ def _worker(arguments: argparse.Namespace) -> None:
 
     def passphrase() -> str:
         if arguments.passphrase_fd is None:
-            raise UsageError("restore.key is sealed", hint="Give its passphrase.")
+            raise KeyMissingError("restore.key is sealed", hint="Give its passphrase.")
         with os.fdopen(arguments.passphrase_fd) as file:
             return file.readline().rstrip("\n")
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SELECTOR_LENGTH_MAX = 4096
 CANDIDATES_SHOWN_MAX = 5
+_NOTHING = "Nothing was done."
 _LIST_HINT = "List the points with: blocksnapctl points"
 _TIME_HINT = "Write the time like vg0/home@2026-11-22T14:05 (UTC) or …T14:05+01:00."
 
@@ -35,7 +36,9 @@ def resolve(selector: str, points: Sequence[Point]) -> Point:
         UsageError: it is no selector, or fits several points. NotFoundError: it fits none.
     """
     if not selector or len(selector) > SELECTOR_LENGTH_MAX:
-        raise UsageError("an empty or endless text names no point", hint=_LIST_HINT)
+        raise UsageError(
+            "an empty or endless text names no point", effect=_NOTHING, hint=_LIST_HINT
+        )
     if selector.startswith("latest:"):
         return _newest(selector.removeprefix("latest:"), points)
     volume, at, moment = selector.rpartition("@")
@@ -52,6 +55,7 @@ def _of(volume: str, points: Sequence[Point]) -> list[Point]:
         known = sorted({p["volume"] for p in points})
         raise NotFoundError(
             f"there is no point of a volume {volume!r}",
+            effect=_NOTHING,
             hint=f"Volumes with points: {', '.join(known[:20]) or 'none'}.",
         )
     return found
@@ -65,12 +69,15 @@ def _by_prefix(prefix: str, points: Sequence[Point]) -> Point:
     exact = [p for p in points if p["id"] == prefix]
     found = exact or [p for p in points if p["id"].startswith(prefix)]
     if not found:
-        raise NotFoundError(f"no point's id begins with {prefix!r}", hint=_LIST_HINT)
+        raise NotFoundError(
+            f"no point's id begins with {prefix!r}", effect=_NOTHING, hint=_LIST_HINT
+        )
     if len(found) > 1:
         shown = ", ".join(p["id"] for p in found[:CANDIDATES_SHOWN_MAX])
         more = ", …" if len(found) > CANDIDATES_SHOWN_MAX else ""
         raise UsageError(
             f"{prefix!r} begins the ids of {len(found)} points: {shown}{more}",
+            effect=_NOTHING,
             hint="Give more of the id.",
         )
     return found[0]
@@ -83,6 +90,7 @@ def _not_after(volume: str, text: str, points: Sequence[Point]) -> Point:
     if not found:
         raise NotFoundError(
             f"{volume} has no point as old as {moment:%Y-%m-%d %H:%M:%S} UTC",
+            effect=_NOTHING,
             hint=f"Its oldest is {candidates[0]['id']} of {candidates[0]['time']}.",
         )
     best = max(found, key=lambda p: (parse_time(p["time"]), p["seq"]))
@@ -96,7 +104,7 @@ def _moment(text: str) -> tuple[datetime, str]:
     except ValueError:
         moment = None
     if moment is None:
-        raise UsageError(f"{text!r} is not a date with a time", hint=_TIME_HINT)
+        raise UsageError(f"{text!r} is not a date with a time", effect=_NOTHING, hint=_TIME_HINT)
     if moment.tzinfo is not None:
         return moment.astimezone(UTC), ""
     return moment.replace(tzinfo=UTC), f"No time zone was given: {text} was read as UTC."

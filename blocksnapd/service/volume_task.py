@@ -16,10 +16,11 @@ from blocksnapd.errors import (
     BusyError,
     CancelledRunError,
     ChecksumError,
-    HostError,
+    StoreError,
+    VolumeError,
 )
 from blocksnapd.pipeline import Cycle
-from blocksnapd.service.reporting import CycleReporter
+from blocksnapd.service.reporting import CycleReporter, as_known
 
 if TYPE_CHECKING:
     from blocksnapd.config import Volume as Settings
@@ -108,6 +109,8 @@ class VolumeTask:
         self._cycle: Cycle | None = None
         self._is_stopping = False
         self._watch_trouble = ""
+        self._opening: asyncio.Future[Opened] | None = None
+        self._is_outdated = False
 
     def ask(self, *, tags: tuple[str, ...], full: bool, who: Who) -> tuple[LiveRun, bool]:
         """Ask for a cycle now; return its run, and whether one under way was joined.
@@ -150,13 +153,30 @@ class VolumeTask:
     async def open(self) -> None:
         """Open the parts and repair what a crash left; a failure is told and tried again later."""
         try:
-            self.opened = await self._opener()
+            await self._open_parts()
         except Exception as caught:  # the other volumes must be protected all the same
-            error = _as_known(caught, self.settings.name)
+            error = as_known(caught, self.settings.name)
             self.cause = problem(error)
             log.warning("%s: %s", self.settings.name, error.sentences())
-        else:
-            self._note_opened(self.opened)
+
+    async def _open_parts(self) -> Opened:
+        """Open the parts, unless they are and nothing says that they changed.
+
+        An opening that hangs at a target is waited for, not begun again: it holds a thread.
+        """
+        if self.opened is not None and not self._is_outdated:
+            return self.opened
+        if self._opening is None:
+            self._opening = asyncio.ensure_future(self._opener())
+        try:
+            opened = await asyncio.shield(self._opening)
+        finally:
+            if self._opening is not None and self._opening.done():
+                self._opening = None
+        if opened is not self.opened:
+            self.opened, self._is_outdated = opened, False
+            self._note_opened(opened)
+        return opened
 
     async def run(self) -> None:
         """Run cycles until :meth:`stop`."""
@@ -202,7 +222,7 @@ class VolumeTask:
             use = await asyncio.to_thread(opened.watch.cow_use, newest["id"])
             room = await asyncio.to_thread(opened.watch.disk_room)
         except Exception as caught:  # the rhythm goes on without it
-            said = _as_known(caught, self.settings.name).message
+            said = as_known(caught, self.settings.name).message
             if said != self._watch_trouble:
                 log.warning("%s: COW use is not known: %s", self.settings.name, said)
             self._watch_trouble = said
@@ -231,21 +251,28 @@ class VolumeTask:
 
     async def _turn(self, *, is_start: bool) -> None:
         run, self._asked = self._asked or self._queue(), None
+        trouble: Exception | None = None
+        try:
+            await self._open_parts()  # without a slot: a target that hangs must not take them all
+        except Exception as caught:
+            trouble = caught
         async with self._slots:
             self._book.start(run)
             self._metrics.run_started(self.settings.name, self.settings.target)
             error: BlocksnapError | None = None
             points: list[RestorePoint] = []
             try:
+                if trouble is not None:
+                    raise trouble
                 await self._attempt(run, points, is_start=is_start)
             except Exception as caught:  # a mistake of ours must not end the protection
-                error = _as_known(caught, run.volume)
+                error = as_known(caught, run.volume)
+                # Made anew, resized, on another disk, a point more than we know of: look again.
+                self._is_outdated |= isinstance(caught, VolumeError | StoreError)
             self._finish(run, points, error)
 
     async def _attempt(self, run: LiveRun, points: list[RestorePoint], *, is_start: bool) -> None:
-        if self.opened is None:
-            self.opened = await self._opener()
-            self._note_opened(self.opened)
+        assert self.opened is not None
         due = run.who is not None or not is_start or self._is_due_at_start(self.opened)
         if due:
             self._started = self._clock.monotonic()
@@ -363,23 +390,3 @@ class VolumeTask:
             volume=name,
             data={"point": f.point_id, "changed_bytes": f.changed_bytes, "run": run.run_id},
         )
-
-
-def _as_known(caught: Exception, volume: str) -> BlocksnapError:
-    """Return ``caught`` if it is one of ours; say in our words what any other means."""
-    if isinstance(caught, BlocksnapError):
-        return caught
-    effect = "The point was not committed; earlier points are untouched."
-    if isinstance(caught, OSError):
-        where = f" {caught.filename}" if caught.filename else ""
-        return HostError(
-            f"{volume}: the daemon's own files failed:{where} {caught.strerror or caught}",
-            effect=effect,
-            hint="Give the disk of the state directory room, or repair it; it is tried again.",
-        )
-    log.error("%s failed in a way nobody thought of", volume, exc_info=caught)
-    return BlocksnapError(
-        f"{volume}: {type(caught).__name__}: {caught}",
-        effect=effect,
-        hint="This is a mistake in blocksnap: please report it with the log.",
-    )

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_VERIFY_HINT = "What else is damaged tells: blocksnapctl --repo URL verify"
+
 
 class WorkerOperations:
     """The port ``Operations`` over a bare repository. Event loop only."""
@@ -222,10 +224,13 @@ class WorkerOperations:
         except CancelledRunError as error:
             self._book.finish(run, "cancelled", error)
         except BlocksnapError as error:
+            error.effect = error.effect or "The repository is untouched."
+            error.hint = error.hint or _VERIFY_HINT
             self._book.finish(run, "failed", error)
         except Exception as error:  # told to whoever waits, never swallowed
             self._book.finish(
                 run, "failed", BlocksnapError(f"{type(error).__name__}: {error}",
+                effect="The repository is untouched; what was written is no whole image.",
                 hint="This is a mistake in blocksnap: please report it."),
             )  # fmt: skip
             raise

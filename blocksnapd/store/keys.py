@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from blocksnapd.errors import (
+    BlocksnapError,
     ChecksumError,
     KeyMissingError,
     RepositoryFormatError,
@@ -36,7 +38,7 @@ from blocksnapd.store.seal import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 FORMAT = 1
 MEMORY_KIB_MAX = 1 << 20
@@ -183,15 +185,17 @@ def unpack_restore(data: bytes, passphrase: str | None = None) -> RestoreKey:
 
 def load_source(path: str) -> SourceKey:
     """Read a ``source.key``; raises as ``unpack_source``, and KeyMissingError without the file."""
-    return unpack_source(_read(path))
+    with _told(path):
+        return unpack_source(_read(path))
 
 
 def load_restore(path: str, passphrase: Callable[[], str] | str | None = None) -> RestoreKey:
     """Read a ``restore.key``; a callable ``passphrase`` is asked only if the file needs one."""
-    data = _read(path)
-    if callable(passphrase):
-        passphrase = passphrase() if is_sealed(data) else None
-    return unpack_restore(data, passphrase)
+    with _told(path):
+        data = _read(path)
+        if callable(passphrase):
+            passphrase = passphrase() if is_sealed(data) else None
+        return unpack_restore(data, passphrase)
 
 
 def save(path: str, data: bytes) -> None:
@@ -216,6 +220,17 @@ def save(path: str, data: bytes) -> None:
             effect="No repository was made.",
             hint="Make the directory writable, or choose another with --keys.",
         ) from error
+
+
+@contextmanager
+def _told(path: str) -> Iterator[None]:
+    """Say of every error what it means and what to do, where it does not itself."""
+    try:
+        yield
+    except BlocksnapError as error:
+        error.effect = error.effect or "Nothing was read or written."
+        error.hint = error.hint or f"Use another copy of {path}, the file that init made."
+        raise
 
 
 def _read(path: str) -> bytes:

@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from blocksnapd.model import Kind, PointHead, RestorePoint
     from blocksnapd.store.objects import ObjectStore
 
+_BRING_BACK = "Bring repo.json back from a copy; all other objects may be whole."
+
 
 @dataclass(frozen=True, slots=True)
 class PointOutline:
@@ -295,7 +297,12 @@ def _check_repository(store: ObjectStore, source: SourceKey | None) -> str:
             effect="Nothing was read or written; the snapshot goes on tracking.",
             hint="Mount it or correct the URL; blocksnapd init makes a new repository.",
         ) from error
-    found = unpack_repository(data)
+    try:
+        found = unpack_repository(data)
+    except RepositoryFormatError as error:
+        error.effect = error.effect or "Nothing was read or written."
+        error.hint = error.hint or _BRING_BACK
+        raise
     repository_id = found.repository_id
     if source is None:
         return repository_id
@@ -305,7 +312,7 @@ def _check_repository(store: ObjectStore, source: SourceKey | None) -> str:
         raise ChecksumError(
             f"repo.json in {store.url} is not the one that init wrote",
             effect="Nothing was read or written.",
-            hint="Bring repo.json back from a copy; all other objects may be whole.",
+            hint=_BRING_BACK,
         )
     if source.fingerprint != found.keys:
         raise ChecksumError(
