@@ -11,6 +11,7 @@ import contextlib
 import logging
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STATUS_INTERVAL_S = 5.0
-OPEN_S_MAX = 120.0
+OPEN_S_MAX = 60.0  # whoever takes longer goes on opening while the others are protected
 STOP_S_MAX = 90.0
 # A scheduler that looked at nothing for so long is stuck; a cycle under way may take its time.
 STUCK_AFTER_S = 120.0
@@ -62,6 +63,9 @@ async def run_daemon(config: Config) -> None:
 
 
 async def _run_daemon(config: Config) -> None:
+    # Threads that hang at a disk or target must leave enough for all that still can work.
+    threads = ThreadPoolExecutor(8 + 4 * len(config.volumes), "blocksnap")
+    asyncio.get_running_loop().set_default_executor(threads)
     stop = _stop_signal()
     access = unix_socket.access_for(config.control.read_group, config.control.admin_group)
     handed_in = notify.listen_sockets()
@@ -79,7 +83,8 @@ async def _run_daemon(config: Config) -> None:
         await _serve_metrics(stack, metrics, config, events)
         async with Supervisor() as supervisor:
             supervisor.eternal("events", events.write_forever())
-            await _open_all(tasks)
+            opening = [supervisor.passing(f"open {n}", t.open()) for n, t in tasks.items()]
+            await _wait_until_open(opening)
             supervisor.eternal("targets", targets.run())
             running = [supervisor.passing(f"volume {n}", t.run()) for n, t in tasks.items()]
             supervisor.eternal("watchdog", notify.feed_watchdog(clock, _is_alive(tasks, clock)))
@@ -181,10 +186,13 @@ def _volume_tasks(
     }
 
 
-async def _open_all(tasks: dict[str, VolumeTask]) -> None:
+async def _wait_until_open(opening: list[asyncio.Task[None]]) -> None:
     notify.status("repairing what a crash may have left")
-    notify.extend_timeout(OPEN_S_MAX)
-    await asyncio.gather(*(task.open() for task in tasks.values()))
+    notify.extend_timeout(2 * OPEN_S_MAX)
+    if opening:
+        _, late = await asyncio.wait(opening, timeout=OPEN_S_MAX)
+        for straggler in late:
+            log.warning("%s takes long: does its target answer?", straggler.get_name())
 
 
 async def _stop_volumes(tasks: dict[str, VolumeTask], running: list[asyncio.Task[None]]) -> None:

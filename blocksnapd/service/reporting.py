@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Protocol
+
+from blocksnapd.errors import BlocksnapError, HostError
 
 if TYPE_CHECKING:
     from blocksnapd.control.messages import Severity
@@ -10,6 +13,8 @@ if TYPE_CHECKING:
     from blocksnapd.ports import Clock
     from blocksnapd.service.runs import LiveRun
     from blocksnapd.ship.shipper import Progress
+
+log = logging.getLogger(__name__)
 
 _SEVERITIES: dict[str, Severity] = {
     "proof-mismatch": "critical",
@@ -78,3 +83,25 @@ class CycleReporter:
             volume=self._run.volume,
             data=dict(fields),
         )
+
+
+def as_known(caught: Exception, volume: str) -> BlocksnapError:
+    """Return ``caught`` if it is one of ours; say in our words what any other means."""
+    effect = "The point was not committed; earlier points are untouched."
+    if isinstance(caught, BlocksnapError):
+        caught.effect = caught.effect or effect
+        caught.hint = caught.hint or "It is tried again; the log tells what went before."
+        return caught
+    if isinstance(caught, OSError):
+        where = f" {caught.filename}" if caught.filename else ""
+        return HostError(
+            f"{volume}: the daemon's own files failed:{where} {caught.strerror or caught}",
+            effect=effect,
+            hint="Give the disk of the state directory room, or repair it; it is tried again.",
+        )
+    log.error("%s failed in a way nobody thought of", volume, exc_info=caught)
+    return BlocksnapError(
+        f"{volume}: {type(caught).__name__}: {caught}",
+        effect=effect,
+        hint="This is a mistake in blocksnap: please report it with the log.",
+    )

@@ -97,6 +97,7 @@ class Bench:
         self.watch: Watch | None = None
         self.trouble: Exception | None = None  # of the source
         self.closed: Exception | None = None  # of opening
+        self.openings = 0
         self.door = asyncio.Event()
         self.door.set()
         self.task = self.new_task()
@@ -111,6 +112,7 @@ class Bench:
         return self.task
 
     async def _open(self) -> Opened:
+        self.openings += 1
         await self.door.wait()
         if self.closed is not None:
             raise self.closed

@@ -287,6 +287,40 @@ async def test_what_cannot_be_opened_is_tried_again(
         assert bench.task.cause is None
 
 
+async def test_a_target_that_hangs_takes_no_slot_and_one_thread(tmp_path: Path) -> None:
+    one = Bench(tmp_path)
+    two = Bench(tmp_path, settings=SETTINGS.model_copy(update={"name": "vg0/mail"}))
+    one.slots = two.slots = asyncio.Semaphore(1)
+    one.new_task()
+    two.new_task()
+    one.door.clear()
+    at_start = asyncio.create_task(one.task.open())
+    async with one.running():
+        await asyncio.sleep(0)
+        async with two.running():
+            await two.idle()
+            assert two.results == ["success"]
+        assert one.results == [None]
+        one.door.set()
+        await one.idle()
+        await at_start
+        assert (one.results, one.openings) == (["success"], 1)
+
+
+@pytest.mark.parametrize(
+    "trouble", [VolumeError("another volume of this name"), StoreMissingError("another disk")]
+)
+async def test_what_may_have_changed_is_opened_anew(bench: Bench, trouble: Exception) -> None:
+    async with bench.running():
+        await bench.idle()
+        bench.trouble = trouble
+        await bench.pass_time(EVERY_S)
+        assert bench.task.opened is not None  # its points are still known
+        bench.trouble = None
+        await bench.pass_time(10)
+        assert (bench.results, bench.openings) == (["success", "failed", "success"], 2)
+
+
 async def test_a_failed_proof_stays_visible_until_a_clean_one(bench: Bench) -> None:
     async with bench.running():
         await bench.idle()
