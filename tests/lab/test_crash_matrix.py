@@ -94,22 +94,22 @@ def run_matrix(
 
 
 def test_killed_at_each_place_of_a_tracked_cycle(make_machine: MakeMachine) -> None:
-    run_matrix(make_machine, "raw", 32, 4096, PLACES)
+    run_matrix(make_machine, "raw", 24, 4096, PLACES)
 
 
 def test_killed_in_the_first_full_copy(make_machine: MakeMachine) -> None:
-    places = ["first:begun", "first:taking", "first:shipping", "first:committed"]
-    run_matrix(make_machine, "raw", 32, 65536, [*places, "shipped", "ended"])
+    places = ["first:taking", "first:shipping", "first:committed"]
+    run_matrix(make_machine, "raw", 24, 65536, [*places, "shipped"])
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("chunk_size", [4096, 65536])
-@pytest.mark.parametrize(("kind", "size_mib"), [("raw", 64), ("xfs", 320), ("ext4", 128)])
+@pytest.mark.parametrize(("kind", "size_mib"), [("raw", 64), ("xfs", 300), ("ext4", 128)])
 def test_killed_everywhere(
     make_machine: MakeMachine, kind: str, size_mib: int, chunk_size: int
 ) -> None:
-    """Each place in the first full copy; each place twice in tracked cycles, in random order."""
-    places = PLACES * 2
+    """Each place in the first full copy; each place in tracked cycles, in random order."""
+    places = [*PLACES]
     random.Random(f"{kind} {chunk_size}").shuffle(places)
     run_matrix(make_machine, kind, size_mib, chunk_size, FIRST + places)
 
@@ -150,12 +150,14 @@ def cut_power(
 
 
 def test_the_power_fails(make_machine: MakeMachine) -> None:
-    cut_power(make_machine, "xfs", 320, 4096, ["taken", "shipping", "committed"])
+    cut_power(make_machine, "xfs", 300, 4096, ["shipping", "committed"])
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("chunk_size", [4096, 65536])
-@pytest.mark.parametrize(("kind", "size_mib"), [("raw", 64), ("xfs", 320), ("ext4", 128)])
+@pytest.mark.parametrize(
+    ("kind", "size_mib", "chunk_size"),
+    [("raw", 64, 4096), ("raw", 64, 65536), ("xfs", 300, 65536), ("ext4", 128, 4096)],
+)
 def test_the_power_fails_everywhere(
     make_machine: MakeMachine, kind: str, size_mib: int, chunk_size: int
 ) -> None:

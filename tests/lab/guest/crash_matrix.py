@@ -19,7 +19,7 @@ from tests.lab.guest.crash_daemon import REMOVING, SHIPPING, TAKING, Daemon, awa
 from tests.lab.guest.crash_world import World
 
 RESUME_S_MAX = 10.0
-MUCH = 20 * kit.MIB
+MUCH = 16 * kit.MIB
 
 
 def die(world: World, name: str) -> None:

@@ -15,7 +15,7 @@ from tests.lab.guest import crash_world, kit
 from tests.lab.guest.crash_daemon import REMOVING, SHIPPING, TAKING, Daemon
 from tests.lab.guest.crash_world import World
 
-MUCH = 20 * kit.MIB
+MUCH = 16 * kit.MIB
 
 
 def cut(world: World, place: str) -> None:

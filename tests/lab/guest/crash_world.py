@@ -12,6 +12,7 @@ each point, whole, against the reference that was taken without the product's co
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import mmap
 import os
@@ -19,7 +20,7 @@ import random
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from blocksnapd.config import Config, load
 from blocksnapd.cycle import cow_space
@@ -30,15 +31,17 @@ from blocksnapd.store.repository import Repository
 from tests.lab.guest import kit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from blocksnapd.model import RestorePoint
 
+T = TypeVar("T")
+
 VOLUME, ORIGIN, ORIGIN_DM = "vg/data", "/dev/vg/data", "vg-data"
 PREFIX = "vg-bs_"
-PLACE = kit.MOUNT.parent
-SNAPSHOTS, VAULT, REFERENCES = PLACE / "snapshots", PLACE / "vault", PLACE / "references"
-QUIET_DEVICES = [ORIGIN_DM]
+SNAPSHOTS = kit.MOUNT.parent / "snapshots"
+VAULT = kit.MOUNT.parent / "vault"
+REFERENCES = kit.MOUNT.parent / "references"
 
 CONFIG = """\
 schema = 1
@@ -214,6 +217,7 @@ def compare_point(repository: Repository, point: RestorePoint) -> str:
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
+        fcntl.fcntl(process.stdin, fcntl.F_SETPIPE_SZ, kit.MIB)
         try:
             for offset in range(0, image.size, kit.MIB):
                 part = buffer[: min(kit.MIB, image.size - offset)]
@@ -255,8 +259,8 @@ def volumes() -> list[str]:
     return kit.run("lvs", "--noheadings", "-o", "lv_name", "vg").split()
 
 
-def in_process(body: Any) -> Any:
-    """Return the list that the generator ``body`` yields, run in a process of its own.
+def in_process(body: Callable[[], Iterator[T]]) -> list[T]:
+    """Return all that the generator ``body`` yields, run in a process of its own.
 
     Threads that it starts are gone afterwards, so that this process may fork again.
     """
@@ -274,8 +278,9 @@ def in_process(body: Any) -> Any:
     with os.fdopen(reading, encoding="utf-8") as file:
         text = file.read()
     if os.waitpid(pid, 0)[1] != 0:
-        raise kit.CommandError(f"{body.__name__} failed")
-    return json.loads(text)
+        raise kit.CommandError("the process apart failed")
+    found: list[T] = json.loads(text)
+    return found
 
 
 def trickle(device: str, seed: int) -> None:
