@@ -125,20 +125,20 @@ class Site:
 
     # --- commands ------------------------------------------------------------------------------
 
-    def ctl(self, *words: str, key: bool = False, stdin: str = "", **environ: str) -> Done:
+    def ctl(self, *words: str, key: bool = False, user: Sequence[str] = ()) -> Done:
         """Run one blocksnapctl command; with ``key`` it gets restore.key."""
         more = ["--key", str(self.keys / "restore.key")] if key else []
-        return self._run("blocksnapctl", *words, *more, stdin=stdin, **environ)
+        return self._run("blocksnapctl", *words, *more, user=user or self.user)
 
     def daemon_program(self, *words: str) -> Done:
         """Run one blocksnapd command to its end."""
-        return self._run("blocksnapd", *words)
+        return self._run("blocksnapd", *words, user=self.user)
 
-    def _run(self, module: str, *words: str, stdin: str = "", **environ: str) -> Done:
+    def _run(self, module: str, *words: str, user: Sequence[str]) -> Done:
         found = subprocess.run(
-            [*self.user, sys.executable, "-m", module, *words],
-            input=stdin, capture_output=True, text=True, timeout=LIMIT_S, check=False,
-            env={**os.environ, "BLOCKSNAP_SOCKET": str(self.socket), **environ},
+            [*user, sys.executable, "-m", module, *words],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S,
+            check=False, env={**os.environ, "BLOCKSNAP_SOCKET": str(self.socket)},
         )  # fmt: skip
         done = Done(found.returncode, found.stdout, found.stderr)
         assert "Traceback" not in done.out + done.err, done
