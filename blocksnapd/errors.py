@@ -192,9 +192,16 @@ class SpaceError(HostError):
 
 
 class CowReserveError(SpaceError):
-    """The disk under the COW space has less free than its reserve; giving tracking up frees it."""
+    """The disk under the COW space has less free than its reserve; giving tracking up frees it.
+
+    ``shortage`` is how many bytes are missing.
+    """
 
     code = "E-COW-RESERVE"
+
+    def __init__(self, message: str, *, shortage: int, effect: str = "", hint: str = "") -> None:
+        super().__init__(message, effect=effect, hint=hint)
+        self.shortage = shortage
 
 
 class TrackingLostError(HostError):

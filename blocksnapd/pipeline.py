@@ -113,8 +113,9 @@ class Cycle:
         self, view: HostView, head: PointHead | None, error: CowReserveError
     ) -> None:
         """Remove the base for the room it takes: a full compare later harms nobody's data."""
-        if head is None or all(s.point_id != head.point_id for s in view.snapshots):
-            raise error
+        base = next((s for s in view.snapshots if head and s.point_id == head.point_id), None)
+        if head is None or base is None or base.used < error.shortage:
+            raise error  # it would not help
         await self._volume.source.remove(head.point_id)
         self._reporter.event(
             "tracking-dropped",

@@ -82,12 +82,13 @@ class Exceptions(Protocol):
 class CowReader(Protocol):
     """An open COW device. Blocking; close it before the snapshot is removed."""
 
-    def table(self, *, origin_size: int) -> Exceptions:
+    def table(self, *, origin_size: int, entries_max: int) -> Exceptions:
         """Read the whole exception table afresh, past every cache.
 
         Raises:
             CowInvalidError: the kernel gave the snapshot up.
-            CowFormatError: the bytes are not a persistent snapshot's.
+            CowFormatError: the bytes are not a persistent snapshot's, or list more entries
+                than ``entries_max``.
             HostError: the device failed.
         """
 

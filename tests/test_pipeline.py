@@ -195,10 +195,11 @@ def test_a_cow_disk_below_its_reserve_costs_the_tracking_and_no_point(world: Wor
     assert point is not None
     assert (point.facts.method, point.facts.reason) == ("compare", "cow-reserve")
     assert world.reporter.events == ["tracking-dropped"]
-    world.host.room = 0
+    world.scribble(dice)
+    world.host.room, world.host.shortage = 1, 1 << 30
     with pytest.raises(CowReserveError):
         world.cycle()
-    assert not world.host.snapshots
+    assert len(world.host.snapshots) == 1  # giving it up would not have helped
     world.host.room = None
     world.cycle()
     world.check()

@@ -92,6 +92,7 @@ def check_room(file: str, reserve: int) -> None:
         raise CowReserveError(
             f"The disk under the COW space {file} has {format_size(room.free)} free, the reserve"
             f" is {format_size(reserve)}.",
+            shortage=reserve - room.free,
             effect="No further snapshot is taken; the volume is not affected.",
             hint="Free room on that disk, or wait: the next committed point gives some back.",
         )

@@ -8,6 +8,7 @@ origin: then the watch and the repair are done here, at once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -211,7 +212,8 @@ class Lvm:
             end = time.monotonic() + self.command_s_max
             while _is_alive(pid) and time.monotonic() < end:
                 if watch.look() > self.suspend_s_max:
-                    os.kill(pid, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):  # it ended just now
+                        os.kill(pid, signal.SIGKILL)
                     break
                 time.sleep(_LOOK_S)
             return resume_forward(control, origin, names)

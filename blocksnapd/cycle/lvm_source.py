@@ -134,8 +134,6 @@ class LvmSource:
                     await volume_repair.repair(self._lvm, self.volume)
                     await self._remove(point_id)  # it may be whole, and yet nobody's
                 raise
-            # A suspend drains what was written but flushes no disk's own cache.
-            await asyncio.to_thread(self._flush_origin)
         return Taken(
             point_id=point_id, time=datetime.fromtimestamp(at, UTC), suspend_s=suspended_s,
             duration_s=time.monotonic() - started,
@@ -154,7 +152,12 @@ class LvmSource:
         return self._content.saved(base_id, batch_size=batch_size)
 
     def check_valid(self, point_ids: tuple[str, ...]) -> None:
-        """Make sure that these snapshots were whole up to now."""
+        """Make sure that these snapshots were whole up to now, and the origin's disk flushed.
+
+        A suspend drains what was written but flushes no disk's own cache. The base goes after the
+        commit: a write from before the new snapshot that a power cut took would be in no table.
+        """
+        self._flush_origin()
         self._content.check_valid(point_ids)
 
     async def remove(self, point_id: str) -> None:

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+# About 72 bytes of memory each; 64 GiB of scattered 4 KiB chunks. A volume that changed more than
+# this since the last point is compared as a whole, in memory that does not grow.
+ENTRIES_MAX = 1 << 24
+
 
 class MergeChunks(Protocol):
     """Turns chunk numbers into extents; see ``parse.extents``."""
@@ -87,7 +91,9 @@ class SnapshotContent:
         origin_size = _size_of(self._path(self._volume.lv))
         with self._cow(base_id) as cow:
             self._check_status(base_id)
-            table = _or_lost(base_id, lambda: cow.table(origin_size=origin_size))
+            table = _or_lost(
+                base_id, lambda: cow.table(origin_size=origin_size, entries_max=ENTRIES_MAX)
+            )
         self._tables = {base_id: table}  # of one base at a time: it may be large
         extents = self._merge_chunks(
             table.old, chunk_size=table.chunk_size, origin_size=origin_size

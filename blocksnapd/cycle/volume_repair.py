@@ -18,7 +18,9 @@ before the report of lvm2: a snapshot that is just being taken is then never see
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from blocksnapd.cycle.lvm import Lvm
     from blocksnapd.cycle.lvm_text import LogicalVolume, VolumeName
 
+_MERGING = "S"  # of lv_attr: somebody rolls the origin back to it just now
+_COMMANDS = ("lvm", "lvcreate", "lvremove", "lvchange", "lvextend", "lvconvert", "vgchange")
+_LOOK_S = 0.05
 _LAYER = re.compile(r"-(?:cow|real|missing_\d+_\d+)$")
 
 
@@ -76,6 +81,7 @@ async def resume(lvm: Lvm, volume: VolumeName) -> list[str]:
     Raises:
         DeviceMapperError: the origin is still suspended.
     """
+    await asyncio.to_thread(_let_commands_end, volume.dm, lvm.suspend_s_max)
     names = await asyncio.to_thread(_our_devices, volume.vg)
     tops = tuple(name for name in names if not _LAYER.search(name))
     resumed = await lvm.resume(volume.dm, tops)
@@ -168,6 +174,32 @@ def point_of_device(vg: str, name: str) -> str:
     return _LAYER.sub("", name.removeprefix(prefix)) if name.startswith(prefix) else ""
 
 
+def _let_commands_end(origin: str, seconds: float) -> None:
+    """Wait while ``origin`` is suspended by an lvm2 command that lives, at most ``seconds``.
+
+    An operator's, or one that a killed daemon began and its guard sees through: to resume in the
+    middle of it would take its ground away.
+    """
+    end = time.monotonic() + seconds
+    with Control() as control:
+        while time.monotonic() < end and find_stack(control, origin).suspended:
+            if not _is_any_alive(_COMMANDS):
+                return
+            time.sleep(_LOOK_S)
+
+
+def _is_any_alive(names: tuple[str, ...]) -> bool:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+                head, _, rest = file.read().rpartition(")")
+        except OSError:
+            continue  # it ended meanwhile
+        if head.partition("(")[2] in names and rest.split()[0] not in "ZX":
+            return True
+    return False
+
+
 def _our_devices(vg: str) -> list[str]:
     prefix = lvm_text.dm_name(vg, lvm_text.SNAPSHOT_PREFIX)
     with Control() as control:
@@ -194,7 +226,11 @@ def _remains(volume: VolumeName, volumes: list[LogicalVolume], before: list[str]
         layered = has_none and _is_layered(control, stack)
     return Remains(
         suspended=tuple(device.name for device in stack.bottom_up() if device.suspended),
-        half=tuple(v for v in ours if states[v.name] == "half" and not (asleep and v.origin)),
+        half=tuple(
+            v
+            for v in ours
+            if states[v.name] == "half" and v.attr[0] != _MERGING and not (asleep and v.origin)
+        ),
         invalid=tuple(v for v in ours if states[v.name] == "invalid"),
         orphans=tuple(orphans),
         inactive=asleep,

@@ -40,6 +40,7 @@ class MemoryVolume:
         self.instants: dict[str, bytes] = {}
         self.lying_chunks: dict[int, bytes] = {}
         self.room: int | None = None  # how many snapshots the COW disk has room for
+        self.shortage = 1  # what is missing beyond that
 
     def write(self, offset: int, data: bytes) -> None:
         """Write to the origin; every snapshot saves what it has not saved yet."""
@@ -69,7 +70,7 @@ class MemorySource:
 
     async def observe(self) -> HostView:
         seen = tuple(
-            SeenSnapshot(f"bs_{i}", i, s.state)  # type: ignore[arg-type]
+            SeenSnapshot(f"bs_{i}", i, s.state, used=len(s.saved))  # type: ignore[arg-type]
             for i, s in self.volume.snapshots.items()
         )
         return HostView(self.volume.volume_id, len(self.volume.content), seen)
@@ -82,7 +83,9 @@ class MemorySource:
 
     async def take(self, point_id: str) -> Taken:
         if self.volume.room is not None and len(self.volume.snapshots) >= self.volume.room:
-            raise CowReserveError("the disk under the COW space is below its reserve")
+            raise CowReserveError(
+                "the COW disk is below its reserve", shortage=self.volume.shortage
+            )
         content = bytes(self.volume.content)
         self.volume.snapshots[point_id] = Snapshot(instant=content)
         self.volume.instants[point_id] = content
