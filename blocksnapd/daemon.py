@@ -67,11 +67,11 @@ async def _run_daemon(config: Config) -> None:
     threads = ThreadPoolExecutor(8 + 4 * len(config.volumes), "blocksnap")
     asyncio.get_running_loop().set_default_executor(threads)
     stop = _stop_signal()
+    clock = SystemClock()
     access = unix_socket.access_for(config.control.read_group, config.control.admin_group)
+    events = await _open_events(config.daemon.state_dir, clock)
     handed_in = notify.listen_sockets()
     sockets = handed_in or [unix_socket.bind(config.control.socket, access)]
-    clock = SystemClock()
-    events = await _open_events(config.daemon.state_dir, clock)
     metrics = Metrics(CollectorRegistry())
     metrics.configure(config)
     book = RunBook(clock)

@@ -1,0 +1,121 @@
+"""What the daemon answers its operator, over tasks in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from blocksnapd.control.events import EventLog
+from blocksnapd.errors import (
+    KeyMissingError,
+    NotFoundError,
+    StoreError,
+    StoreMissingError,
+    UsageError,
+)
+from blocksnapd.metrics import Metrics
+from blocksnapd.service.host_operations import HostOperations
+from blocksnapd.service.targets import TargetWatch
+from tests.service.bench import EVERY_S, ROOT, SETTINGS, Bench
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOME, MAIL = "vg0/home", "vg0/mail"
+
+
+class Host:
+    """Two volumes; ``vg0/mail`` cannot be opened until ``mail.closed`` is None."""
+
+    def __init__(self, path: Path, events: EventLog, home: Bench) -> None:
+        self.home = home
+        self.mail = Bench(path, settings=SETTINGS.model_copy(update={"name": MAIL}))
+        self.mail.closed = StoreMissingError("the vault is gone", effect="none", hint="mount it")
+        targets = TargetWatch({}, Metrics(CollectorRegistry()), home.clock)
+        tasks = {HOME: home.task, MAIL: self.mail.task}
+        self.operations = HostOperations(tasks, targets, home.book, events, home.clock)
+        self.events = events
+
+
+@pytest.fixture
+async def host(tmp_path: Path) -> Host:
+    home = Bench(tmp_path)
+    return Host(tmp_path, await EventLog.open(str(tmp_path), home.clock), home)
+
+
+async def test_status(host: Host) -> None:
+    ask = host.operations
+    assert (await ask.volume(HOME))["state"] == "unprotected"
+    async with host.home.running():
+        await host.home.idle()
+        await host.home.clock.advance(100)
+        status = await ask.status()
+        assert (status["uptime"], status["targets"]) == (100.0, [])
+        home, mail = status["volumes"]
+        assert (home["state"], home["exposure"], home["points"]) == ("protected", 100.0, 1)
+        assert home["last_run"] is not None
+        assert home["last_run"]["result"] == "success"
+        assert (mail["state"], mail["exposure"], mail["last_point"]) == ("unprotected", None, None)
+        assert await ask.volume(HOME) == home
+        await host.home.clock.advance(2 * EVERY_S)
+        await host.home.idle()
+    assert not await ask.ready()
+    ask.is_ready = True
+    assert await ask.ready()
+
+
+async def test_points_that_are_not_known_are_not_none(host: Host) -> None:
+    """A repository that is away has points all the same: nobody is told that there are none."""
+    ask = host.operations
+    await host.mail.task.open()
+    with pytest.raises(StoreError, match="the points of vg0/mail are not known: the vault"):
+        await ask.points(MAIL)
+    with pytest.raises(StoreError, match="it is not open yet"):
+        await ask.points(None)
+    with pytest.raises(StoreError) as caught:
+        await ask.point("latest:vg0/mail")
+    assert "--repo URL" in caught.value.hint
+    async with host.home.running():
+        await host.home.idle()
+    assert [p["volume"] for p in await ask.points(None)] == [HOME]
+    found = await ask.point(f"latest:{HOME}")
+    assert [found] == await ask.points(HOME)
+    with pytest.raises(StoreError):
+        await ask.points(MAIL)
+
+
+async def test_a_run_from_asking_to_its_end(host: Host) -> None:
+    ask = host.operations
+    async with host.home.running():
+        await host.home.idle()
+        started = await ask.start_run({"kind": "cycle", "volume": HOME, "tags": ["a"]}, ROOT)
+        assert started["joined"] is False
+        run = await ask.wait_run(started["id"], 20)
+        assert (run["result"], run["tags"], run["who"]) == ("success", ["a"], ROOT)
+        assert await ask.run(started["id"]) == run
+        assert [r["state"] async for r in ask.follow_run(started["id"])] == ["done"]
+        assert (await ask.runs(HOME))[0] == run
+        assert await ask.runs(MAIL) == []
+        assert (await ask.cancel_run(started["id"], ROOT))["result"] == "success"
+
+
+async def test_what_the_daemon_does_not_do(host: Host) -> None:
+    ask = host.operations
+    for kind in ("restore", "verify"):
+        with pytest.raises(KeyMissingError, match=f"can't {kind}") as caught:
+            await ask.start_run({"kind": kind, "point": "p1", "to": "/x"}, ROOT)
+        assert "--key FILE" in caught.value.hint
+    with pytest.raises(NotFoundError, match="no volume 'vg0/x'") as missing:
+        await ask.start_run({"kind": "cycle", "volume": "vg0/x"}, ROOT)
+    assert missing.value.hint == "Configured are: vg0/home, vg0/mail"
+    with pytest.raises(UsageError, match="no volume was named"):
+        await ask.start_run({"kind": "cycle"}, ROOT)
+    assert await ask.runs(None) == []
+
+
+async def test_events(host: Host) -> None:
+    host.events.say("point", "made", severity="info", volume=HOME, data={})
+    await host.events.flush()
+    assert [e["message"] async for e in host.operations.events(0, follow=False)] == ["made"]
