@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from blocksnapd import __version__
 from blocksnapd.control.messages import DEFAULT_CONFIG, EXIT_INTERRUPTED, EXIT_OK
 from blocksnapd.errors import BlocksnapError, KeyMissingError, NotFoundError, UsageError
+from blocksnapd.units import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +100,10 @@ def _check(arguments: argparse.Namespace) -> None:
     from blocksnapd.config import load
 
     config = load(arguments.config)
-    print(f"{config.path}: {len(config.volumes)} volumes, {len(config.targets)} targets")
+    print(
+        f"{config.path}: {format_count(len(config.volumes), 'volume')}, "
+        f"{format_count(len(config.targets), 'target')}"
+    )
 
 
 def _init(arguments: argparse.Namespace) -> None:

@@ -33,6 +33,7 @@ from blocksnapd.service.state_lock import state_lock
 from blocksnapd.service.targets import TargetWatch
 from blocksnapd.service.volume_task import VolumeTask
 from blocksnapd.service.worker_operations import WorkerOperations
+from blocksnapd.units import format_count
 
 if TYPE_CHECKING:
     import socket
@@ -90,7 +91,7 @@ async def _run_daemon(config: Config) -> None:
             supervisor.eternal("watchdog", notify.feed_watchdog(clock, _is_alive(tasks, clock)))
             supervisor.eternal("status", _tell_status(operations, clock))
             operations.is_ready = True
-            notify.ready(f"{len(tasks)} volumes")
+            notify.ready(format_count(len(tasks), "volume"))
             log.info("ready: %d volumes", len(tasks))
             await stop.wait()
             await _stop_volumes(tasks, running)

@@ -55,7 +55,11 @@ class BlocksnapError(Exception):
 
     def sentences(self) -> str:
         """Return message, effect and hint as one text for a log line or a terminal."""
-        return " ".join(s for s in (self.message, self.effect, self.hint) if s)
+        return " ".join(
+            s if s.endswith((".", "!", "?")) else f"{s}."
+            for s in (self.message, self.effect, self.hint)
+            if s
+        )
 
 
 class ConfigError(BlocksnapError):

@@ -53,6 +53,11 @@ def format_size(size: float) -> str:
     return f"{value:.{digits}f} {unit}"
 
 
+def format_count(count: int, noun: str) -> str:
+    """Return ``count`` things for people: ``"1 volume"``, ``"2 volumes"``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def format_duration(seconds: float) -> str:
     """Return ``seconds`` for people: ``"42 ms"``, ``"6.1s"``, ``"1m12s"``, ``"12d 4h"``."""
     if seconds < 1:

@@ -109,7 +109,7 @@ async def test_what_systemd_hears(
     async with running(place, systemd) as before:
         assert before[0] == "STATUS=repairing what a crash may have left"
         assert before[1].startswith("EXTEND_TIMEOUT_USEC=")
-        assert before[-1] == "READY=1\nSTATUS=1 volumes"
+        assert before[-1] == "READY=1\nSTATUS=1 volume"
         await heard(systemd, "WATCHDOG=1")
         assert (await ask(place, "health", "ready"))["ready"]
     after = await heard(systemd, "EXTEND_TIMEOUT_USEC")

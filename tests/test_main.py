@@ -43,7 +43,7 @@ def test_the_configuration_is_named_before_or_after_the_verb(
 ) -> None:
     line = [*argv, config] if argv[0] == "check" else [*argv, config, "check"]
     assert main(line) == 0
-    assert capsys.readouterr().out == f"{config}: 1 volumes, 1 targets\n"
+    assert capsys.readouterr().out == f"{config}: 1 volume, 1 target\n"
 
 
 def test_init_makes_keys_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

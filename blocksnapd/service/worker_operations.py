@@ -30,6 +30,7 @@ from blocksnapd.restore.full import restore_full
 from blocksnapd.restore.target import examine, open_target
 from blocksnapd.service.catalogue import point_message, with_suspects
 from blocksnapd.store.names import is_point_name, parse_point_name
+from blocksnapd.units import format_count
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -277,7 +278,8 @@ class WorkerOperations:
                 "another point; look at the disk it lies on.",
             )
         run.done_bytes = len(names)
-        run.reason = f"{len(names)} points are whole: {run.shipped_bytes} blocks were read"
+        points = format_count(len(names), "point")
+        run.reason = f"{points} whole, {format_count(run.shipped_bytes, 'block')} read"
 
     async def runs(self, volume: str | None) -> list[Run]:
         """Return the runs of this worker, newest first."""

@@ -34,7 +34,7 @@ def test_the_whole_way(site: Site) -> None:
     """Every verb once: set up, protect, look, give back, prove."""
     first = site.set_up()
     done = site.ctl("check", "--config", str(site.config))
-    assert (done.code, done.out) == (0, f"{site.config}: 1 volumes, 1 targets\n")
+    assert (done.code, done.out) == (0, f"{site.config}: 1 volume, 1 target\n")
     site.start()
     name = str(site.image)
     assert site.until_done()["last_run"]["result"] == "success"
@@ -59,7 +59,7 @@ def test_the_whole_way(site: Site) -> None:
     assert os.stat(site.folder / "restored.img").st_blocks * 512 < 3 * MIB  # sparse
     done = site.ctl("verify", name, key=True)
     assert done.code == 0, done
-    assert "3 points are whole" in done.out
+    assert "3 points whole" in done.out
     assert site.ctl("verify", points[1]["id"], key=True).code == 0
 
 

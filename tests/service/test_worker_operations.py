@@ -145,9 +145,9 @@ async def test_verify(host: Host) -> None:
     await host.worker.load()
     run = await host.done(kind="verify")
     assert (run["result"], run["done_bytes"]) == ("success", 3)
-    assert run["reason"].startswith("3 points are whole: ")
+    assert run["reason"].startswith("3 points whole, ")
     run = await host.done(kind="verify", point=host.points[0].facts.point_id)
-    assert run["reason"] == "1 points are whole: 8 blocks were read"
+    assert run["reason"] == "1 point whole, 8 blocks read"
     with pytest.raises(NotFoundError, match="no point of another"):
         await host.done(kind="verify", volume="another")
 
