@@ -46,6 +46,7 @@ XSTATE_LIBRARY = PROJECT / "build/lab/uml_xstate.so"
 TRIES_MAX = 3
 BOOT_LIMIT_S = 60.0
 POLL_S = 0.02
+TICK_S = 1.0
 CONSOLE_LINES_SHOWN = 60
 
 Event = dict[str, Any]
@@ -188,6 +189,7 @@ class Machine:
                 if attempt == TRIES_MAX - 1:
                     raise GuestAbortedError(str(error)) from None
             else:
+                guest.keep_awake()
                 return guest
         raise AssertionError("unreachable")
 
@@ -262,6 +264,20 @@ class Guest:
     def console(self) -> str:
         """Everything the guest has printed so far."""
         return "\n".join(self._lines)
+
+    def keep_awake(self) -> None:
+        """From now on send the guest a timer tick of its own every second.
+
+        A guest that idles now and then misses the tick it sleeps for, and sleeps on until
+        something else wakes it. One more tick than it asked for does no harm.
+        """
+        threading.Thread(target=self._tick, daemon=True).start()
+
+    def _tick(self) -> None:
+        while self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGALRM)
+            time.sleep(TICK_S)
 
     def events(self) -> list[Event]:
         """Return the events so far, in order; a line that is still being written is left out."""
