@@ -21,7 +21,7 @@ pytestmark = pytest.mark.lab
 def check_kills(make_machine: MakeMachine, program: str, base: str, which: str) -> int:
     """Run the guest, check every kill; return how many there were."""
     result = make_machine(SIZES).run(
-        GUEST_DIR / "lvm_kill.py", program, base, which, blank=True, limit_s=600
+        GUEST_DIR / "lvm_kill.py", program, base, which, blank=True, limit_s=400
     )
     window = result.event("window")
     kills = [event for event in result.events if event["event"] == "died"]
