@@ -31,7 +31,7 @@ test: lint ## lint, then every test, also those in the lab; ARGS='...' goes to p
 test-long: lint ## every test there is, also the long ones
 	@$(PYTHON) -m pytest $(ARGS)
 
-bench: setup ## measure the parser and its neighbours
+bench: setup ## measure, beside other tools, and print ratios; ARGS=bench_store for one of them
 	@$(PYTHON) -m tests.bench $(ARGS)
 
 lint: setup ## ruff (rules, layout), mypy --strict
