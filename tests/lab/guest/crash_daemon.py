@@ -126,11 +126,10 @@ class Daemon:
         if step != self._window_after:
             return False
         deadline = time.monotonic() + TURN_S_MAX
-        with Control() as control:
-            while not _is_suspended(control):
-                if time.monotonic() > deadline:
-                    raise kit.CommandError(f"{crash_world.VOLUME} was never suspended")
-                time.sleep(0.001)
+        while not is_suspended():
+            if time.monotonic() > deadline:
+                raise kit.CommandError(f"{crash_world.VOLUME} was never suspended")
+            time.sleep(0.001)
         if self._die_at:
             os.kill(self.pid, signal.SIGKILL)
         return not self._die_at
@@ -141,23 +140,10 @@ def _slow_down(program: str) -> None:
     lvm_kit.run_first(program, f'exec {inject} /usr/sbin/{program} "$@"')
 
 
-def await_resumed(limit_s: float) -> float:
-    """Wait until the volume is not suspended; return how long that took.
-
-    Raises:
-        CommandError: it still is after ``limit_s``.
-    """
-    begun = time.monotonic()
+def is_suspended() -> bool:
+    """Return whether the volume holds its readers and writers back."""
     with Control() as control:
-        while _is_suspended(control):
-            if time.monotonic() - begun > limit_s:
-                raise kit.CommandError(f"{crash_world.VOLUME} stays suspended")
-            time.sleep(0.01)
-    return time.monotonic() - begun
-
-
-def _is_suspended(control: Control) -> bool:
-    info = control.info(crash_world.ORIGIN_DM)
+        info = control.info(crash_world.ORIGIN_DM)
     return info is not None and info.suspended
 
 
