@@ -10,6 +10,7 @@ from blocksnapd import __version__
 from blocksnapd.control.messages import SCHEMA, format_time
 from blocksnapd.control.selectors import resolve
 from blocksnapd.errors import KeyMissingError, NotFoundError, StoreError, UsageError
+from blocksnapd.service.runs import RunAnswers
 from blocksnapd.service.status import volume_status
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from blocksnapd.control.messages import (
         Event,
         Point,
-        Run,
         RunRequest,
         Started,
         Status,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from blocksnapd.service.volume_task import VolumeTask
 
 
-class HostOperations:
+class HostOperations(RunAnswers):
     """Answers from memory; the work is done by the volumes' tasks. Event loop only."""
 
     def __init__(
@@ -45,7 +45,7 @@ class HostOperations:
     ) -> None:
         self._tasks = tasks
         self._targets = targets
-        self._book = book
+        super().__init__(book)
         self._events = events
         self._clock = clock
         self._started = clock.now()
@@ -99,26 +99,6 @@ class HostOperations:
             tags=tags, full=request.get("full", False), who=who
         )
         return {"schema": SCHEMA, "id": run.run_id, "joined": joined}
-
-    async def runs(self, volume: str | None) -> list[Run]:
-        """Return the runs under way and the last ones, newest first."""
-        return [r.message() for r in self._book.newest_first(volume)]
-
-    async def run(self, run_id: str) -> Run:
-        """Return one run as it is now."""
-        return self._book.get(run_id).message()
-
-    async def wait_run(self, run_id: str, timeout_s: float) -> Run:
-        """Return the run once it is done, or as it is after ``timeout_s``."""
-        return (await self._book.wait(run_id, timeout_s)).message()
-
-    def follow_run(self, run_id: str) -> AsyncGenerator[Run, None]:
-        """Yield the run now and at each change, at last when done."""
-        return self._book.follow(run_id)
-
-    async def cancel_run(self, run_id: str, who: Who) -> Run:
-        """Ask a run to stop."""
-        return self._book.cancel(run_id, who).message()
 
     def events(self, since: int, *, follow: bool) -> AsyncGenerator[Event, None]:
         """Yield events after ``since``."""

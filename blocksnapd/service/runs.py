@@ -219,3 +219,30 @@ class RunBook:
         ended = [r.run_id for r in self._runs.values() if r.result is not None]
         for run_id in ended[: max(0, len(self._runs) - RUNS_MAX)]:
             del self._runs[run_id]
+
+
+class RunAnswers:
+    """The part of the port ``Operations`` that is about runs, out of a book."""
+
+    def __init__(self, book: RunBook) -> None:
+        self._book = book
+
+    async def runs(self, volume: str | None) -> list[Run]:
+        """Return the runs under way and the last ones, newest first."""
+        return [r.message() for r in self._book.newest_first(volume)]
+
+    async def run(self, run_id: str) -> Run:
+        """Return one run as it is now."""
+        return self._book.get(run_id).message()
+
+    async def wait_run(self, run_id: str, timeout_s: float) -> Run:
+        """Return the run once it is done, or as it is after ``timeout_s``."""
+        return (await self._book.wait(run_id, timeout_s)).message()
+
+    def follow_run(self, run_id: str) -> AsyncGenerator[Run, None]:
+        """Yield the run now and at each change, at last when done."""
+        return self._book.follow(run_id)
+
+    async def cancel_run(self, run_id: str, who: Who) -> Run:
+        """Ask a run to stop."""
+        return self._book.cancel(run_id, who).message()

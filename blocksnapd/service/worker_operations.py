@@ -29,6 +29,7 @@ from blocksnapd.errors import (
 from blocksnapd.restore.full import restore_full
 from blocksnapd.restore.target import examine, open_target
 from blocksnapd.service.catalogue import point_message, with_suspects
+from blocksnapd.service.runs import RunAnswers
 from blocksnapd.store.names import is_point_name, parse_point_name
 from blocksnapd.units import format_count
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from blocksnapd.control.messages import (
         Event,
         Point,
-        Run,
         RunRequest,
         Started,
         Status,
@@ -58,13 +58,13 @@ log = logging.getLogger(__name__)
 _VERIFY_HINT = "What else is damaged tells: blocksnapctl --repo URL verify"
 
 
-class WorkerOperations:
+class WorkerOperations(RunAnswers):
     """The port ``Operations`` over a bare repository. Event loop only."""
 
     def __init__(self, repository: Repository, directory: str, book: RunBook, clock: Clock) -> None:
         self._repository = repository
         self._directory = directory
-        self._book = book
+        super().__init__(book)
         self._clock = clock
         self._started = clock.now()
         self._points: dict[str, RestorePoint] = {}
@@ -280,26 +280,6 @@ class WorkerOperations:
         run.done_bytes = len(names)
         points = format_count(len(names), "point")
         run.reason = f"{points} whole, {format_count(run.shipped_bytes, 'block')} read"
-
-    async def runs(self, volume: str | None) -> list[Run]:
-        """Return the runs of this worker, newest first."""
-        return [r.message() for r in self._book.newest_first(volume)]
-
-    async def run(self, run_id: str) -> Run:
-        """Return one run as it is now."""
-        return self._book.get(run_id).message()
-
-    async def wait_run(self, run_id: str, timeout_s: float) -> Run:
-        """Return the run once it is done, or as it is after ``timeout_s``."""
-        return (await self._book.wait(run_id, timeout_s)).message()
-
-    def follow_run(self, run_id: str) -> AsyncGenerator[Run, None]:
-        """Yield the run now and at each change, at last when done."""
-        return self._book.follow(run_id)
-
-    async def cancel_run(self, run_id: str, who: Who) -> Run:
-        """Ask a run to stop."""
-        return self._book.cancel(run_id, who).message()
 
     async def events(self, since: int, *, follow: bool) -> AsyncGenerator[Event, None]:  # noqa: ARG002
         """Yield nothing: a worker lives too short for a log."""
