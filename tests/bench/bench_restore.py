@@ -52,8 +52,8 @@ def main() -> None:
             best[name] = min(best.get(name, seconds), seconds)
 
         for _ in range(ROUNDS):
-            plain = timed("zstd", "-q", "-d", packed, "-o", out)
-            synced = timed("sync", out)
+            plain = timed("zstd", "-q", "-d", packed, "-o", out).wall_s
+            synced = timed("sync", out).wall_s
             note("zstd -d", plain)
             note("zstd -d + sync", plain + synced)
             for verify in (False, True):
