@@ -18,9 +18,9 @@ from blake3 import blake3
 
 from blocksnapd.blocks import state_add, state_sum
 from blocksnapd.errors import BlocksnapError, ChecksumError, FormatError, NotFoundError, StoreError
-from blocksnapd.store.image import by_pack
 from blocksnapd.store.names import is_point_name, parse_point_name, points_prefix
 from blocksnapd.store.pack_reader import PackReader
+from blocksnapd.store.pieces import by_pack
 from blocksnapd.store.point_reader import LoadedPoint, PointMap, PointReader, map_of
 from blocksnapd.store.runs import SLOT_MASK, Runs, expand, runs_of
 from blocksnapd.store.seal import damaged
