@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 from blocksnapd.errors import RefusedError, StoreError, UsageError
 from blocksnapd.runtime import durable
 from blocksnapd.store.files import LocalStore, local_path
-from blocksnapd.store.keys import bind_keys, new_keys, pack_restore, pack_source, save
+from blocksnapd.store.keys import (
+    bind_keys,
+    new_keys,
+    pack_maintenance,
+    pack_restore,
+    pack_source,
+    save,
+)
 from blocksnapd.store.names import REPOSITORY_NAME
 from blocksnapd.store.repo_file import pack_repository
 from blocksnapd.store.seal import digest
@@ -29,6 +36,7 @@ class InitReport:
     url: str
     repository_id: str
     source_key: str
+    maintenance_key: str
     restore_key: str
     is_sealed: bool
 
@@ -44,6 +52,9 @@ class InitReport:
             "\n"
             f"  {self.source_key}\n"
             "    stays on the host that is protected. It writes restore points and reads none.\n"
+            f"  {self.maintenance_key}\n"
+            "    stays where the repository is maintained (pruned, verified), mostly on this host\n"
+            "    too. It sees which blocks changed when, and reads no content.\n"
             f"  {self.restore_key}\n"
             "    reads all restore points. Copy it to two places that are neither this host nor\n"
             "    the repository (a password manager, a stick in a safe), then remove it from this\n"
@@ -62,7 +73,7 @@ def init_repository(
     *,
     kdf_cost: KdfCost | None = None,
 ) -> InitReport:
-    """Make a repository in ``url``, and ``source.key`` and ``restore.key`` in ``keys_dir``.
+    """Make a repository in ``url``, and its three key files in ``keys_dir``.
 
     The keys come first, ``repo.json`` last: a repository without keys can never be.
 
@@ -88,10 +99,12 @@ def init_repository(
         url=root,
         repository_id=repository_id,
         source_key=os.path.join(os.path.abspath(keys_dir), "source.key"),
+        maintenance_key=os.path.join(os.path.abspath(keys_dir), "maintenance.key"),
         restore_key=os.path.join(os.path.abspath(keys_dir), "restore.key"),
         is_sealed=passphrase is not None,
     )
     save(report.restore_key, pack_restore(keys, passphrase, kdf_cost))
+    save(report.maintenance_key, pack_maintenance(keys))
     save(report.source_key, pack_source(keys.source))
     store.put(REPOSITORY_NAME, [data])
     return report

@@ -1,7 +1,8 @@
 """Key files: what a host needs to write, what restoring needs. Edge (``load``, ``save``).
 
-    source.key    public keys and the hash key: writes points, reads none
-    restore.key   the private keys too; with a passphrase they are sealed by Argon2id
+    source.key        public keys and the hash key: writes points, reads none
+    maintenance.key   the private key of metadata too: merges, prunes, collects, reads no content
+    restore.key       both private keys; with a passphrase they are sealed by Argon2id
 
 See FORMAT.md § 3 and § 10.
 """
@@ -49,6 +50,10 @@ _PURPOSES = {
         "Key of a host that writes to a blocksnap repository. It can add restore points and cannot "
         "read any, not even its own. Keep it on the host, readable by root only."
     ),
+    "maintenance": (
+        "Key of whoever maintains a blocksnap repository: merges, prunes, verifies structure. It "
+        "can see which blocks changed when, and can read no content. Readable by root only."
+    ),
     "restore": (
         "Key that reads every restore point of a blocksnap repository. Without it nothing can ever "
         "be restored. Keep copies away from the hosts it protects and away from the repository."
@@ -82,11 +87,17 @@ class SourceKey:
 
 
 @dataclass(frozen=True, slots=True)
-class RestoreKey:
-    """What reading needs: the source's part and both private keys."""
+class MaintenanceKey:
+    """What maintaining needs: the source's part and the private key of metadata."""
 
     source: SourceKey
     metadata_private: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreKey(MaintenanceKey):
+    """What reading needs: both private keys."""
+
     data_private: bytes
 
 
@@ -105,6 +116,15 @@ def bind_keys(keys: RestoreKey, repository_digest: str) -> RestoreKey:
 def pack_source(key: SourceKey) -> bytes:
     """Return the bytes of ``source.key``."""
     return _json(_clear("source", key) | {"hash_key": key.hash_key.hex()})
+
+
+def pack_maintenance(key: MaintenanceKey) -> bytes:
+    """Return the bytes of ``maintenance.key``."""
+    secrets_ = {
+        "hash_key": key.source.hash_key.hex(),
+        "metadata_private": key.metadata_private.hex(),
+    }
+    return _json(_clear("maintenance", key.source) | secrets_)
 
 
 def pack_restore(
@@ -142,7 +162,7 @@ def is_sealed(data: bytes) -> bool:
 
 
 def unpack_source(data: bytes) -> SourceKey:
-    """Return what a ``source.key`` holds; a ``restore.key`` without passphrase serves too.
+    """Return what a ``source.key`` holds; another key file without passphrase serves too.
 
     Raises:
         RepositoryFormatError: it is neither. KeyMissingError: it is sealed by a passphrase.
@@ -159,12 +179,12 @@ def unpack_restore(data: bytes, passphrase: str | None = None) -> RestoreKey:
 
     Raises:
         RepositoryFormatError: it is no such file.
-        KeyMissingError: it is a source.key, or the passphrase is missing or wrong.
+        KeyMissingError: it is another key, or the passphrase is missing or wrong.
     """
     value = read_json_map(data, "the key file")
-    if _kind(value) != "restore":
+    if (kind := _kind(value)) != "restore":
         raise KeyMissingError(
-            "this is a source.key: it can write points and cannot read them",
+            f"this is a {kind}.key: it cannot read the content of points",
             hint="Name the restore.key that init made, from where it is kept.",
         )
     if "sealed" in value:
@@ -174,12 +194,24 @@ def unpack_restore(data: bytes, passphrase: str | None = None) -> RestoreKey:
         fields = ("hash_key", "metadata_private", "data_private")
         parts = [_bytes(value, field) for field in fields]
     key = RestoreKey(_source(value, parts[0]), parts[1], parts[2])
-    pairs = (public_key(key.metadata_private), public_key(key.data_private))
-    if pairs != (key.source.metadata_public, key.source.data_public):
-        raise RepositoryFormatError(
-            "restore.key is damaged: its private keys are not those of its public keys",
-            hint="Use another copy of it.",
-        )
+    _check_pair(key.metadata_private, key.source.metadata_public, "restore")
+    _check_pair(key.data_private, key.source.data_public, "restore")
+    return key
+
+
+def unpack_maintenance(data: bytes, passphrase: str | None = None) -> MaintenanceKey:
+    """Return what a ``maintenance.key`` holds; a ``restore.key`` serves too and reads content.
+
+    Raises:
+        RepositoryFormatError: it is neither. KeyMissingError: as ``unpack_restore``.
+    """
+    value = read_json_map(data, "the key file")
+    if _kind(value) != "maintenance":
+        return unpack_restore(data, passphrase)
+    key = MaintenanceKey(
+        _source(value, _bytes(value, "hash_key")), _bytes(value, "metadata_private")
+    )
+    _check_pair(key.metadata_private, key.source.metadata_public, "maintenance")
     return key
 
 
@@ -196,6 +228,12 @@ def load_restore(path: str, passphrase: Callable[[], str] | str | None = None) -
         if callable(passphrase):
             passphrase = passphrase() if is_sealed(data) else None
         return unpack_restore(data, passphrase)
+
+
+def load_maintenance(path: str) -> MaintenanceKey:
+    """Read a ``maintenance.key``, or a ``restore.key`` without passphrase."""
+    with _told(path):
+        return unpack_maintenance(_read(path))
 
 
 def save(path: str, data: bytes) -> None:
@@ -245,6 +283,14 @@ def _read(path: str) -> bytes:
         ) from error
 
 
+def _check_pair(private: bytes, public: bytes, kind: str) -> None:
+    if public_key(private) != public:
+        raise RepositoryFormatError(
+            f"{kind}.key is damaged: its private keys are not those of its public keys",
+            hint="Use another copy of it.",
+        )
+
+
 def _open_sealed(value: dict[str, Any], passphrase: str | None) -> bytes:
     sealed = value["sealed"]
     if not isinstance(sealed, dict) or sealed.get("kdf") != "argon2id":
@@ -286,7 +332,7 @@ def _sealed_aad(repository_id: str) -> bytes:
     return b"blocksnap 1 restore.key " + repository_id.encode()
 
 
-def _clear(kind: Literal["source", "restore"], key: SourceKey) -> dict[str, Any]:
+def _clear(kind: Literal["source", "maintenance", "restore"], key: SourceKey) -> dict[str, Any]:
     return {
         "purpose": _PURPOSES[kind],
         "format": FORMAT,
@@ -312,7 +358,7 @@ def _kind(value: dict[str, Any]) -> str:
     if value.get("format") != FORMAT or value.get("kind") not in list(_PURPOSES):
         raise RepositoryFormatError(
             "the key file is not a blocksnap key of format 1",
-            hint="Name the source.key or restore.key that init made.",
+            hint="Name the source.key, maintenance.key or restore.key that init made.",
         )
     return str(value["kind"])
 

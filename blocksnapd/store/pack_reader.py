@@ -10,19 +10,20 @@ from blocksnapd.blocks import hash_blocks
 from blocksnapd.errors import ChecksumError, RepositoryFormatError
 from blocksnapd.model import HASH_SIZE, U8
 from blocksnapd.store.frames import FrameCodec, frame_blocks
+from blocksnapd.store.keys import RestoreKey
 from blocksnapd.store.pack_format import unpack_tail
 from blocksnapd.store.seal import Scope, damaged, digest, open_key
 
 if TYPE_CHECKING:
-    from blocksnapd.store.keys import RestoreKey
+    from blocksnapd.store.keys import MaintenanceKey
     from blocksnapd.store.layers import PackPlace
     from blocksnapd.store.objects import ObjectStore
 
 
 class PackReader:
-    """A pack whose tail was read and found genuine."""
+    """A pack whose tail was read and found genuine; with a restore key its frames open too."""
 
-    def __init__(self, store: ObjectStore, place: PackPlace, key: RestoreKey) -> None:
+    def __init__(self, store: ObjectStore, place: PackPlace, key: MaintenanceKey) -> None:
         """Read the tail.
 
         Raises:
@@ -46,9 +47,11 @@ class PackReader:
         ):
             raise RepositoryFormatError(f"{ref.name} is not as its point says")
         self._frame_blocks = frame_blocks(footer.block_size)
-        info = scope.binding("frame")
-        data_key = open_key(footer.data_seal, key.data_private, info, what=ref.name)
-        self._codec = FrameCodec(scope, data_key)
+        self._codec: FrameCodec | None = None
+        if isinstance(key, RestoreKey):
+            info = scope.binding("frame")
+            data_key = open_key(footer.data_seal, key.data_private, info, what=ref.name)
+            self._codec = FrameCodec(scope, data_key)
 
     @property
     def slots_per_frame(self) -> int:
@@ -74,6 +77,7 @@ class PackReader:
         Raises:
             ChecksumError, RepositoryFormatError: the frame is not what was written.
         """
+        assert self._codec is not None  # opened with a restore key
         base = int(self.index.offsets[first])
         low, high = (int(o) - base for o in self.index.offsets[frame : frame + 2])
         return self._codec.open(frame, sealed[low:high], self.index.frame_size(frame))

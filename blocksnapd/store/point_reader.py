@@ -26,7 +26,7 @@ from blocksnapd.store.point_format import (
 from blocksnapd.store.seal import damaged
 
 if TYPE_CHECKING:
-    from blocksnapd.store.keys import RestoreKey, SourceKey
+    from blocksnapd.store.keys import MaintenanceKey, SourceKey
     from blocksnapd.store.objects import ObjectStore
     from blocksnapd.store.runs import Runs
 
@@ -83,23 +83,25 @@ class PointMap:
 class PointReader:
     """Reads points of one repository with the keys at hand."""
 
-    def __init__(self, store: ObjectStore, source: SourceKey, restore: RestoreKey | None) -> None:
-        self._store, self._source, self._restore = store, source, restore
+    def __init__(
+        self, store: ObjectStore, source: SourceKey, metadata: MaintenanceKey | None
+    ) -> None:
+        self._store, self._source, self._metadata = store, source, metadata
 
     @property
-    def restore_key(self) -> RestoreKey:
-        """The key that reads.
+    def metadata_key(self) -> MaintenanceKey:
+        """The key that opens points, layers and tables.
 
         Raises:
             KeyMissingError: it is not at hand.
         """
-        if self._restore is None:
+        if self._metadata is None:
             raise KeyMissingError(
-                "reading a point takes restore.key, which is not at hand here",
+                "reading a point takes maintenance.key or restore.key, and neither is at hand here",
                 effect="Nothing was read. Writing points goes on without it.",
-                hint="Run this where restore.key is, or name it.",
+                hint="Run this where one of them is, or name it.",
             )
-        return self._restore
+        return self._metadata
 
     def load_clear(self, name: str) -> PointObject:
         """Return a point's object, genuine and whole, its sealed part still closed.
@@ -116,7 +118,7 @@ class PointReader:
 
     def load(self, name: str) -> LoadedPoint:
         """Return a point with its sealed part; raises as ``load_clear``, and KeyMissingError."""
-        private = self.restore_key.metadata_private
+        private = self.metadata_key.metadata_private
         found = self.load_clear(name)
         return LoadedPoint(found, open_body(found, private))
 

@@ -13,19 +13,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blocksnapd.errors import (
-    ChecksumError,
     KeyMissingError,
     ObjectExistsError,
     RepositoryFormatError,
-    StoreMissingError,
     UsageError,
 )
 from blocksnapd.store.compression import LEVEL_DEFAULT
 from blocksnapd.store.files import LocalStore, local_path
+from blocksnapd.store.identity import check_repository, other_repository
 from blocksnapd.store.image import Image
-from blocksnapd.store.keys import RestoreKey, SourceKey, load_restore, load_source
+from blocksnapd.store.keys import (
+    MaintenanceKey,
+    RestoreKey,
+    SourceKey,
+    load_maintenance,
+    load_restore,
+    load_source,
+)
 from blocksnapd.store.names import (
-    REPOSITORY_NAME,
     check_point_id,
     is_point_name,
     packs_prefix,
@@ -41,8 +46,6 @@ from blocksnapd.store.point_format import (
     unpack_header,
 )
 from blocksnapd.store.point_reader import PointReader, map_of
-from blocksnapd.store.repo_file import SIZE_MAX, unpack_repository
-from blocksnapd.store.seal import digest
 from blocksnapd.store.sink import Sink, check_free
 from blocksnapd.store.verify import ObjectCheck, Verifier, VerifyReport
 
@@ -52,8 +55,6 @@ if TYPE_CHECKING:
 
     from blocksnapd.model import Kind, PointHead, RestorePoint
     from blocksnapd.store.objects import ObjectStore
-
-_BRING_BACK = "Bring repo.json back from a copy; all other objects may be whole."
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +79,12 @@ class Repository:
         store: ObjectStore,
         repository_id: str,
         source: SourceKey | None,
-        restore: RestoreKey | None,
+        metadata: MaintenanceKey | None,
         *,
         level: int = LEVEL_DEFAULT,
     ) -> None:
         self._store, self._id, self._source = store, repository_id, source
-        self._restore, self._level = restore, level
+        self._metadata, self._level = metadata, level
 
     @classmethod
     def open(
@@ -91,6 +92,7 @@ class Repository:
         url: str,
         *,
         source_key: str | SourceKey | None = None,
+        maintenance_key: str | MaintenanceKey | None = None,
         restore_key: str | RestoreKey | None = None,
         passphrase: Callable[[], str] | str | None = None,
         level: int = LEVEL_DEFAULT,
@@ -98,7 +100,7 @@ class Repository:
         """Open the repository at ``url`` with the keys at hand: values, or paths of key files.
 
         Without any key only ``volumes`` and ``outlines`` work; with source_key writing does too;
-        with restore_key everything.
+        with maintenance_key all that reads no content; with restore_key everything.
 
         Raises:
             UsageError: ``url`` is of a kind that this version cannot open.
@@ -109,9 +111,13 @@ class Repository:
         store = LocalStore(local_path(url))
         if isinstance(restore_key, str):
             restore_key = load_restore(restore_key, passphrase)
+        if isinstance(maintenance_key, str):
+            maintenance_key = load_maintenance(maintenance_key)
         if isinstance(source_key, str):
             source_key = load_source(source_key)
-        return cls.on(store, source=source_key, restore=restore_key, level=level)
+        return cls.on(
+            store, source=source_key, maintenance=maintenance_key, restore=restore_key, level=level
+        )
 
     @classmethod
     def on(
@@ -119,16 +125,19 @@ class Repository:
         store: ObjectStore,
         *,
         source: SourceKey | None = None,
+        maintenance: MaintenanceKey | None = None,
         restore: RestoreKey | None = None,
         level: int = LEVEL_DEFAULT,
     ) -> Repository:
         """Open the repository in ``store``; raises as ``open``."""
-        if source is None and restore is not None:
-            source = restore.source
-        repository_id = _check_repository(store, source)
-        if restore is not None and restore.source.repository_id != repository_id:
-            raise _other_repository(store, repository_id, restore.source)
-        return cls(store, repository_id, source, restore, level=level)
+        metadata = restore or maintenance
+        if source is None and metadata is not None:
+            source = metadata.source
+        repository_id = check_repository(store, source)
+        for key in (maintenance, restore):
+            if key is not None and key.source.repository_id != repository_id:
+                raise other_repository(store, repository_id, key.source)
+        return cls(store, repository_id, source, metadata, level=level)
 
     @property
     def repository_id(self) -> str:
@@ -218,8 +227,7 @@ class Repository:
 
         Reads all points back to the nearest full one.
         """
-        reader = self._reader()
-        key = reader.restore_key
+        reader, key = self._reader(), self._restore_key()
         if isinstance(point, str):
             chain = reader.chain(point)
         else:
@@ -238,8 +246,11 @@ class Repository:
         ``data`` False reads structure only: points, and the tails of packs.
 
         Raises:
-            KeyMissingError: no restore.key. NotFoundError: there is no such point.
+            KeyMissingError: no restore.key, or without data no key for metadata.
+            NotFoundError: there is no such point.
         """
+        if data:
+            self._restore_key()
         name = point if isinstance(point, str) else point.name
         return Verifier(self._store, self._reader(), progress).verify(name, with_data=data)
 
@@ -253,7 +264,7 @@ class Repository:
     def _check_still_there(self) -> None:
         # A mount point whose disk was taken away is an empty directory, without any point: all
         # would be shipped again, into the disk below. Another disk may be there by now, too.
-        _check_repository(self._store, self._source)
+        check_repository(self._store, self._source)
 
     def _check_base(self, volume_id: str, point_id: str, base: PointHead | None) -> None:
         names = self._names(volume_id)
@@ -276,7 +287,16 @@ class Repository:
         )  # fmt: skip
 
     def _reader(self) -> PointReader:
-        return PointReader(self._store, self._source_key(), self._restore)
+        return PointReader(self._store, self._source_key(), self._metadata)
+
+    def _restore_key(self) -> RestoreKey:
+        if not isinstance(self._metadata, RestoreKey):
+            raise KeyMissingError(
+                "reading the content of a point takes restore.key, which is not at hand here",
+                effect="Nothing was read. Writing points goes on without it.",
+                hint="Run this where restore.key is, or name it.",
+            )
+        return self._metadata
 
     def _source_key(self) -> SourceKey:
         if self._source is None:
@@ -286,49 +306,3 @@ class Repository:
                 hint="Name source.key to write, restore.key to read.",
             )
         return self._source
-
-
-def _check_repository(store: ObjectStore, source: SourceKey | None) -> str:
-    try:
-        data = store.get(REPOSITORY_NAME, size_max=SIZE_MAX)
-    except StoreMissingError as error:
-        raise StoreMissingError(
-            f"there is no repository in {store.url}",
-            effect="Nothing was read or written; the snapshot goes on tracking.",
-            hint="Mount it or correct the URL; blocksnapd init makes a new repository.",
-        ) from error
-    try:
-        found = unpack_repository(data)
-    except RepositoryFormatError as error:
-        error.effect = error.effect or "Nothing was read or written."
-        error.hint = error.hint or _BRING_BACK
-        raise
-    repository_id = found.repository_id
-    if source is None:
-        return repository_id
-    if source.repository_id != repository_id:
-        raise _other_repository(store, repository_id, source)
-    if source.repository_digest != digest(data):
-        raise ChecksumError(
-            f"repo.json in {store.url} is not the one that init wrote",
-            effect="Nothing was read or written.",
-            hint=_BRING_BACK,
-        )
-    if source.fingerprint != found.keys:
-        raise ChecksumError(
-            "the key file is damaged: its keys are not those of the repository",
-            effect="Nothing was read or written: what it seals could never be opened.",
-            hint="Bring the key file back from a copy.",
-        )
-    return repository_id
-
-
-def _other_repository(
-    store: ObjectStore, repository_id: str, source: SourceKey
-) -> StoreMissingError:
-    return StoreMissingError(
-        f"{store.url} holds repository {repository_id[:8]}…, the key is of "
-        f"{source.repository_id[:8]}…",
-        effect="Nothing was read or written; the snapshot goes on tracking.",
-        hint="Mount the right disk, or name the right key files.",
-    )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blocksnapd.model import U64, RestorePoint
-    from blocksnapd.store.keys import RestoreKey
+    from blocksnapd.store.keys import MaintenanceKey
     from blocksnapd.store.layers import PackPlace
     from blocksnapd.store.objects import ObjectStore
 
@@ -97,7 +97,7 @@ class Verifier:
         Raises:
             KeyMissingError: no restore.key. NotFoundError: there is no such point.
         """
-        key = self._reader.restore_key
+        key = self._reader.metadata_key
         chain, mapped = self._chain(name)
         point = chain[0].point if chain else None
         if mapped is None or point is None:
@@ -157,7 +157,7 @@ class Verifier:
             return chain, None
         return chain, mapped
 
-    def _packs(self, mapped: PointMap, key: RestoreKey, with_data: bool) -> list[_PackResult]:
+    def _packs(self, mapped: PointMap, key: MaintenanceKey, with_data: bool) -> list[_PackResult]:
         wanted = [(mapped.places[pack], runs) for pack, runs in by_pack(mapped.runs)]
         total = sum(place.ref.size for place, _ in wanted)
         done, results = 0, []
@@ -193,7 +193,7 @@ class Verifier:
 
 
 def _check_pack(
-    store: ObjectStore, place: PackPlace, runs: Runs, key: RestoreKey, with_data: bool
+    store: ObjectStore, place: PackPlace, runs: Runs, key: MaintenanceKey, with_data: bool
 ) -> _PackResult:
     blocks, locations = expand(runs)
     slots = (locations & SLOT_MASK).astype(np.intp)

@@ -18,7 +18,7 @@ def test_a_new_repository_works_at_once(tmp_path):
     writer = Repository.open(str(tmp_path / "srv/repo"), source_key=report.source_key)
     reader = Repository.open(str(tmp_path / "srv/repo"), restore_key=report.restore_key)
     assert writer.repository_id == reader.repository_id == report.repository_id
-    lab = Lab(store=writer._store, keys=reader._restore, blocks=9)
+    lab = Lab(store=writer._store, keys=reader._metadata, blocks=9)
     lab.write([1, 2])
     point = lab.commit()
     check_image(reader, point, lab.bytes())

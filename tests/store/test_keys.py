@@ -15,12 +15,15 @@ from blocksnapd.store.keys import (
     KdfCost,
     bind_keys,
     is_sealed,
+    load_maintenance,
     load_restore,
     load_source,
     new_keys,
+    pack_maintenance,
     pack_restore,
     pack_source,
     save,
+    unpack_maintenance,
     unpack_restore,
     unpack_source,
 )
@@ -33,6 +36,25 @@ def test_both_files_come_back():
     assert unpack_source(pack_source(KEYS.source)) == KEYS.source
     assert unpack_restore(pack_restore(KEYS)) == KEYS
     assert unpack_source(pack_restore(KEYS)) == KEYS.source
+
+
+def test_a_maintenance_key_reads_metadata_and_no_content(tmp_path):
+    data = pack_maintenance(KEYS)
+    assert KEYS.data_private.hex() not in data.decode()
+    found = unpack_maintenance(data)
+    assert (found.source, found.metadata_private) == (KEYS.source, KEYS.metadata_private)
+    assert unpack_source(data) == KEYS.source
+    assert unpack_maintenance(pack_restore(KEYS)) == KEYS  # the greater right holds the lesser
+    with pytest.raises(KeyMissingError, match="cannot read the content"):
+        unpack_restore(data)
+    path = str(tmp_path / "maintenance.key")
+    save(path, data)
+    assert load_maintenance(path) == found
+
+
+def test_a_source_key_cannot_maintain():
+    with pytest.raises(KeyMissingError, match="source.key"):
+        unpack_maintenance(pack_source(KEYS.source))
 
 
 def test_new_keys_are_new():
@@ -80,6 +102,10 @@ def test_a_restore_key_with_a_wrong_bit_is_refused(field):
     value[field] = value[field][:20] + ("0" if value[field][20] != "0" else "1") + value[field][21:]
     with pytest.raises(RepositoryFormatError, match="damaged"):
         unpack_restore(json.dumps(value).encode())
+    if field != "data_private":
+        value["kind"] = "maintenance"
+        with pytest.raises(RepositoryFormatError, match="damaged"):
+            unpack_maintenance(json.dumps(value).encode())
 
 
 @pytest.mark.parametrize("field", ["repository_id", "salt", "box", "iterations", "kdf"])
@@ -105,7 +131,7 @@ def test_a_key_file_cannot_cost_more_than_the_limits(field, value):
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_refused_with_a_documented_error(data):
-    for unpack in (unpack_source, unpack_restore):
+    for unpack in (unpack_source, unpack_maintenance, unpack_restore):
         with pytest.raises((FormatError, KeyMissingError)):
             unpack(data)
 
@@ -123,7 +149,7 @@ def test_any_value_in_any_field_gives_a_key_or_a_documented_error(data):
     value = json.loads(pack_restore(KEYS))
     field = data.draw(st.sampled_from(sorted(value)))
     value[field] = data.draw(json_values)
-    for unpack in (unpack_source, unpack_restore):
+    for unpack in (unpack_source, unpack_maintenance, unpack_restore):
         try:
             unpack(json.dumps(value).encode())
         except (FormatError, KeyMissingError):
