@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LAYERS = (
     {"errors", "units"}, {"model", "toml_lines"}, {"blocks", "ports"}, {"runtime", "config"},
     {"metrics"}, {"cycle", "parse", "ship", "store", "restore", "control"},
-    {"shipping"}, {"pipeline"}, {"service"}, {"daemon"}, {"__main__"},
+    {"maintain"}, {"shipping"}, {"pipeline"}, {"service"}, {"daemon"}, {"__main__"},
 )  # fmt: skip
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 CTL_MAY_IMPORT = {

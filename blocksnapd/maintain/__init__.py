@@ -1,0 +1,1 @@
+"""MAINTAIN: what changes a repository after its points were committed."""
