@@ -64,7 +64,8 @@ def pack_places(header: Header, body: Body, inline_at: int) -> list[PackPlace]:
         RepositoryFormatError: the inline pack is not as large as said.
     """
     places = [
-        PackPlace(pack, header.volume_id, header.block_size, pack.name, 0) for pack in body.packs
+        PackPlace(pack, header.volume_id, header.block_size, pack.holder or pack.name, pack.offset)
+        for pack in body.packs
     ]
     if header.inline_size:
         if not places or places[-1].ref.size != header.inline_size:

@@ -18,6 +18,9 @@ _NAME = re.compile(rf"{_PART}(?:/{_PART})*")
 _VOLUME = re.compile(_PART)
 _POINT_ID = re.compile(r"p[0-9a-f]{16}")
 _POINT = re.compile(rf"v/({_PART})/p/([0-9a-f]{{16}})-(p[0-9a-f]{{16}})\.pt")
+_LAYER = re.compile(rf"v/({_PART})/l/([0-9a-f]{{16}})-([0-9a-f]{{16}})-[0-9a-f]{{8}}\.ly")
+_MANIFEST = re.compile(rf"m/({_PART})/([0-9a-f]{{16}})\.mf")
+_COLLECTION = re.compile(rf"g/({_PART})/([0-9a-f]{{16}})\.(cond|done)")
 
 
 class PointName(NamedTuple):
@@ -26,6 +29,14 @@ class PointName(NamedTuple):
     volume_id: str
     seq: int
     point_id: str
+
+
+class LayerName(NamedTuple):
+    """What the name of a layer says."""
+
+    volume_id: str
+    from_seq: int
+    to_seq: int
 
 
 def check_name(name: str) -> str:
@@ -104,3 +115,74 @@ def is_point_name(name: str) -> bool:
 def pack_name(volume_id: str, day: str, point_id: str, number: int, nonce: str) -> str:
     """Return the name of the pack ``number`` of a session; ``nonce`` makes each attempt its own."""
     return f"{packs_prefix(volume_id)}{day}/{point_id}-{number:04x}-{nonce}.pk"
+
+
+def layers_prefix(volume_id: str) -> str:
+    """Return what the names of a volume's layers start with."""
+    return f"{volume_prefix(volume_id)}l/"
+
+
+def layer_name(volume_id: str, from_seq: int, to_seq: int, nonce: str) -> str:
+    """Return the name of a layer; ``nonce``, 8 hex digits, makes each attempt its own."""
+    return f"{layers_prefix(volume_id)}{from_seq:016x}-{to_seq:016x}-{nonce}.ly"
+
+
+def parse_layer_name(name: str) -> LayerName:
+    """Return what a layer's name says.
+
+    Raises:
+        RepositoryFormatError: ``name`` is not a layer's.
+    """
+    match = _LAYER.fullmatch(name)
+    if match is None:
+        raise RepositoryFormatError(f"{name[:140]!r} is not the name of a layer")
+    return LayerName(match[1], int(match[2], 16), int(match[3], 16))
+
+
+def manifests_prefix(volume_id: str) -> str:
+    """Return what the names of a volume's manifests start with."""
+    return f"m/{check_volume_id(volume_id)}/"
+
+
+def manifest_name(volume_id: str, generation: int) -> str:
+    """Return the name of a manifest; names of one volume sort by ``generation``."""
+    return f"{manifests_prefix(volume_id)}{generation:016x}.mf"
+
+
+def parse_manifest_name(name: str) -> tuple[str, int]:
+    """Return volume and generation of a manifest's name.
+
+    Raises:
+        RepositoryFormatError: ``name`` is not a manifest's.
+    """
+    match = _MANIFEST.fullmatch(name)
+    if match is None:
+        raise RepositoryFormatError(f"{name[:140]!r} is not the name of a manifest")
+    return match[1], int(match[2], 16)
+
+
+def collections_prefix(volume_id: str) -> str:
+    """Return what the names of a volume's condemned lists and proofs of sweep start with."""
+    return f"g/{check_volume_id(volume_id)}/"
+
+
+def condemned_name(volume_id: str, epoch: int) -> str:
+    """Return the name of the list of objects that collection ``epoch`` is about to delete."""
+    return f"{collections_prefix(volume_id)}{epoch:016x}.cond"
+
+
+def done_name(volume_id: str, epoch: int) -> str:
+    """Return the name of the proof that collection ``epoch`` deleted what it condemned."""
+    return f"{collections_prefix(volume_id)}{epoch:016x}.done"
+
+
+def parse_collection_name(name: str) -> tuple[str, int, str]:
+    """Return volume, epoch and ``cond`` or ``done``.
+
+    Raises:
+        RepositoryFormatError: ``name`` is not of a collection.
+    """
+    match = _COLLECTION.fullmatch(name)
+    if match is None:
+        raise RepositoryFormatError(f"{name[:140]!r} is not the name of a collection")
+    return match[1], int(match[2], 16), match[3]

@@ -51,7 +51,7 @@ _TIME_US_MAX = 253_402_300_799_000_000  # the end of year 9999
 
 
 class Header(msgspec.Struct, frozen=True):
-    """The clear part."""
+    """The clear part; ``epoch`` is the last collection its writer had seen."""
 
     repository_id: str
     volume_id: str
@@ -66,6 +66,7 @@ class Header(msgspec.Struct, frozen=True):
     state_sum: str
     body_size: int = 0
     inline_size: int = 0
+    epoch: int = 0
 
     @property
     def name(self) -> str:
@@ -94,8 +95,11 @@ class ProofRecord(msgspec.Struct, frozen=True):
     ranges: list[tuple[int, int]] = []
 
 
-class PackRef(msgspec.Struct, frozen=True):
-    """A pack as a point names it."""
+class PackRef(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A pack as a point names it; ``holder`` is the point whose bytes it lies in, from ``offset``.
+
+    Without ``holder`` it is an object of its own (or the inline pack of the point itself).
+    """
 
     name: str
     size: int
@@ -103,6 +107,8 @@ class PackRef(msgspec.Struct, frozen=True):
     tail_size: int
     tail_digest: str
     blocks: int
+    holder: str = ""
+    offset: int = 0
 
 
 class Body(msgspec.Struct, frozen=True):
@@ -239,7 +245,7 @@ def read_body(plain: bytes, name: str) -> Body:
     body = unpack_record(plain, Body, f"the body of {name}")
     for pack in body.packs:
         sizes = FOOTER_SIZE < pack.tail_size <= pack.size <= PACK_SIZE_MAX
-        if not sizes or not 1 <= pack.blocks <= PACK_BLOCKS_MAX:
+        if not sizes or not 1 <= pack.blocks <= PACK_BLOCKS_MAX or pack.offset < 0:
             raise RepositoryFormatError(f"{name} names a pack beyond the limits: {pack.name[:80]}")
     return body
 
@@ -274,6 +280,7 @@ def _check_header(header: Header, name: str, repository_id: str) -> None:
         and 0 <= header.time_us <= _TIME_US_MAX
         and 0 <= header.body_size <= POINT_SIZE_MAX
         and 0 <= header.inline_size <= POINT_SIZE_MAX
+        and 0 <= header.epoch < 1 << 63
     )
     is_sum = len(header.state_sum) == 32 and set(header.state_sum) <= set("0123456789abcdef")
     first = header.prev_name == ""

@@ -6,6 +6,7 @@ See FORMAT.md § 3. Keys that seal are fresh for each object, so nonces are coun
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from blake3 import blake3
 from cryptography.exceptions import InvalidTag
@@ -31,7 +32,7 @@ TAG_SIZE = 16
 POINT_TAG_SIZE = 32
 
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
-_POINT_CONTEXT = "blocksnap 1 2026 authentication of points"
+_TAG_CONTEXT = "blocksnap 1 2026 authentication of {}"
 _KEYS_CONTEXT = "blocksnap 1 2026 fingerprint of keys"
 
 
@@ -123,5 +124,14 @@ def key_fingerprint(keys: bytes) -> str:
 
 def point_tag(hash_key: bytes, data: bytes | memoryview) -> bytes:
     """Return what only a holder of the hash key can compute of a point's bytes: 32 bytes."""
-    key = blake3(hash_key, derive_key_context=_POINT_CONTEXT).digest()
+    return object_tag("points", hash_key, data)
+
+
+def object_tag(
+    kind: Literal["points", "manifests", "collections", "records"],
+    hash_key: bytes,
+    data: bytes | memoryview,
+) -> bytes:
+    """Return what only a holder of the hash key can compute of an object's bytes: 32 bytes."""
+    key = blake3(hash_key, derive_key_context=_TAG_CONTEXT.format(kind)).digest()
     return blake3(data, key=key).digest()

@@ -1,0 +1,246 @@
+"""A volume's manifest: what maintenance knows and decided, as one object. Pure.
+
+See FORMAT.md § 12. A clear header, a sealed body, a tag; generations are chained by digest.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from blocksnapd.errors import RepositoryFormatError
+from blocksnapd.store.compression import compress, decompress_exact
+from blocksnapd.store.names import manifest_name, parse_layer_name, parse_manifest_name
+from blocksnapd.store.point_format import PackRef  # noqa: TC001 - msgspec reads the annotations
+from blocksnapd.store.records import pack_record, unpack_record
+from blocksnapd.store.seal import (
+    POINT_TAG_SIZE,
+    SEAL_SIZE,
+    TAG_SIZE,
+    Scope,
+    close_box,
+    damaged,
+    digest,
+    new_key,
+    object_tag,
+    open_box,
+    open_key,
+    seal_key,
+)
+
+MAGIC = b"BSNMANIF"
+FORMAT = 1
+HEADER_SIZE_MAX = 65536
+PLAIN_SIZE_MAX = 1 << 28
+MANIFEST_SIZE_MAX = PLAIN_SIZE_MAX + HEADER_SIZE_MAX
+_PREFIX = struct.Struct("<8sII")
+
+
+class PointEntry(msgspec.Struct, frozen=True, array_like=True):
+    """A listed point: what catalogues show, so that nobody opens thousands of objects."""
+
+    seq: int
+    point_id: str
+    time_us: int
+    size: int
+    kind: Literal["full", "delta"]
+    method: str
+    consistency: str
+    changed_bytes: int
+    shipped_bytes: int
+    stored_bytes: int
+    tags: tuple[str, ...] = ()
+
+
+class LayerRef(msgspec.Struct, frozen=True, array_like=True):
+    """A layer object; its tail is what ``tail_digest`` (32 bytes) says, or it is not it."""
+
+    from_seq: int
+    to_seq: int
+    name: str
+    size: int
+    tail_size: int
+    tail_digest: bytes
+
+
+class Forgotten(msgspec.Struct, frozen=True, array_like=True):
+    """A point that retention dropped; it can be brought back until ``until_us``."""
+
+    seq: int
+    since_us: int
+    until_us: int
+    reason: str = ""
+
+
+class Hold(msgspec.Struct, frozen=True, array_like=True):
+    """A point that nothing may drop; ``until_us`` 0: for ever."""
+
+    seq: int
+    since_us: int
+    until_us: int = 0
+    reason: str = ""
+
+
+class Verified(msgspec.Struct, frozen=True, array_like=True):
+    """A point that was checked whole: its structure, its data, or against the source."""
+
+    seq: int
+    time_us: int
+    level: Literal["structure", "data", "source"]
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """Where the live slots of the pack named ``origin`` are now."""
+
+    origin: str
+    packs: tuple[PackRef, ...]
+
+
+class Patch(msgspec.Struct, frozen=True):
+    """The slots ``slot … slot+count-1`` of ``origin`` are damaged; ``to`` has their content."""
+
+    origin: str
+    slot: int
+    count: int
+    to: PackRef
+    to_slot: int
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """Everything of one generation.
+
+    ``points`` (listed: kept and forgotten) and ``forgotten``, ``holds``, ``verified`` ascend by
+    seq. ``epoch`` is the last collection that was published. ``pack_count`` and ``pack_bytes``
+    are what the last complete listing of packs found: a listing that lost some is not believed.
+    """
+
+    points: tuple[PointEntry, ...] = ()
+    layers: tuple[LayerRef, ...] = ()
+    forgotten: tuple[Forgotten, ...] = ()
+    holds: tuple[Hold, ...] = ()
+    verified: tuple[Verified, ...] = ()
+    moved: tuple[Moved, ...] = ()
+    patches: tuple[Patch, ...] = ()
+    epoch: int = 0
+    pack_count: int = 0
+    pack_bytes: int = 0
+
+
+class ManifestHeader(msgspec.Struct, frozen=True):
+    """The clear part."""
+
+    repository_id: str
+    volume_id: str
+    generation: int
+    prev_digest: str
+    time_us: int
+    plain_size: int = 0
+    body_size: int = 0
+
+    @property
+    def name(self) -> str:
+        """The object's name."""
+        return manifest_name(self.volume_id, self.generation)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedManifest:
+    """A genuine manifest; ``generation`` 0 is the empty one, before there is any object."""
+
+    volume_id: str
+    generation: int
+    digest: str
+    time_us: int
+    manifest: Manifest
+
+
+def pack_manifest(
+    header: ManifestHeader, manifest: Manifest, *, metadata_public: bytes, hash_key: bytes
+) -> bytes:
+    """Return the object; ``header`` comes without the two sizes."""
+    plain = pack_record(manifest)
+    body = compress(plain)
+    header = msgspec.structs.replace(header, plain_size=len(plain), body_size=len(body) + TAG_SIZE)
+    data = pack_record(header)
+    clear = _PREFIX.pack(MAGIC, FORMAT, len(data)) + data
+    info, key = _scope(header).binding("manifest"), new_key()
+    seal = seal_key(key, metadata_public, info)
+    data = b"".join([clear, seal, close_box(key, 0, body, info + b"\0" + clear)])
+    return data + object_tag("manifests", hash_key, data)
+
+
+def unpack_manifest(
+    data: bytes, name: str, repository_id: str, *, hash_key: bytes, metadata_private: bytes
+) -> LoadedManifest:
+    """Return the manifest in ``data``, genuine and whole.
+
+    Raises:
+        ChecksumError: a bit of it is not what was written.
+        RepositoryFormatError: it is not of this format, name or repository.
+    """
+    header, clear = _unpack_header(data, name, repository_id)
+    box_at = len(clear) + SEAL_SIZE
+    tag_at = box_at + header.body_size
+    if len(data) != tag_at + POINT_TAG_SIZE:
+        raise RepositoryFormatError(f"{name} has {len(data)} bytes, not as its header says")
+    if object_tag("manifests", hash_key, memoryview(data)[:tag_at]) != data[tag_at:]:
+        raise damaged(name)
+    info = _scope(header).binding("manifest")
+    key = open_key(data[len(clear) : box_at], metadata_private, info, what=name)
+    body = open_box(key, 0, data[box_at:tag_at], info + b"\0" + clear, what=name)
+    manifest = read_manifest(decompress_exact(body, header.plain_size), name, header.volume_id)
+    return LoadedManifest(
+        header.volume_id, header.generation, digest(data), header.time_us, manifest
+    )
+
+
+def read_manifest(plain: bytes, name: str, volume_id: str) -> Manifest:
+    """Return the sealed part from its plain bytes.
+
+    Raises:
+        RepositoryFormatError: it is not of this format, or contradicts itself.
+    """
+    found = unpack_record(plain, Manifest, f"the body of {name}")
+    listed = [point.seq for point in found.points]
+    known = set(listed)
+    others = ([e.seq for e in group] for group in (found.forgotten, found.holds, found.verified))
+    for seqs in (listed, *others):
+        if any(a >= b for a, b in itertools.pairwise(seqs)) or not known.issuperset(seqs):
+            raise RepositoryFormatError(f"the points of {name} do not ascend or are not listed")
+    for layer in found.layers:
+        if parse_layer_name(layer.name) != (volume_id, layer.from_seq, layer.to_seq):
+            raise RepositoryFormatError(f"{name} names a layer as what it is not")
+        sizes = 0 < layer.tail_size <= layer.size < 1 << 63
+        if not sizes or not 0 <= layer.from_seq < layer.to_seq or len(layer.tail_digest) != 32:
+            raise RepositoryFormatError(f"{name} names a layer that cannot be")
+    return found
+
+
+def _unpack_header(data: bytes, name: str, repository_id: str) -> tuple[ManifestHeader, bytes]:
+    if len(data) < _PREFIX.size or data[:8] != MAGIC:
+        raise RepositoryFormatError(f"{name} is not a manifest: its first bytes are another's")
+    _, version, size = _PREFIX.unpack_from(data)
+    if version != FORMAT:
+        raise RepositoryFormatError(
+            f"{name} is a manifest of format {version}, this program reads {FORMAT}",
+            hint="Use a newer blocksnapd.",
+        )
+    clear = data[: _PREFIX.size + size]
+    if size > HEADER_SIZE_MAX or len(clear) < _PREFIX.size + size:
+        raise RepositoryFormatError(f"{name} ends within its header")
+    header = unpack_record(clear[_PREFIX.size :], ManifestHeader, f"the header of {name}")
+    if header.repository_id != repository_id:
+        raise RepositoryFormatError(f"{name} belongs to repository {header.repository_id[:40]}")
+    if (header.volume_id, header.generation) != parse_manifest_name(name):
+        raise RepositoryFormatError(f"{name} is not the manifest it is named as")
+    if not 0 <= header.plain_size <= PLAIN_SIZE_MAX or not 0 <= header.body_size <= PLAIN_SIZE_MAX:
+        raise RepositoryFormatError(f"{name} is beyond the limits")
+    return header, clear
+
+
+def _scope(header: ManifestHeader) -> Scope:
+    return Scope(header.repository_id, header.volume_id, header.name)

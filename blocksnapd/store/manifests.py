@@ -1,0 +1,100 @@
+"""The manifests of a volume: the newest genuine one, and the next. Edge. Thread-safe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from blocksnapd.errors import FormatError, StoreMissingError
+from blocksnapd.store.manifest_format import (
+    MANIFEST_SIZE_MAX,
+    LoadedManifest,
+    Manifest,
+    ManifestHeader,
+    pack_manifest,
+    unpack_manifest,
+)
+from blocksnapd.store.names import (
+    manifest_name,
+    manifests_prefix,
+    parse_manifest_name,
+)
+from blocksnapd.store.seal import digest
+
+if TYPE_CHECKING:
+    from blocksnapd.store.keys import MaintenanceKey
+    from blocksnapd.store.objects import ObjectStore
+
+
+class Manifests:
+    """Reads and publishes manifests of one repository."""
+
+    def __init__(self, store: ObjectStore, key: MaintenanceKey) -> None:
+        self._store, self._key = store, key
+
+    def generations(self, volume_id: str) -> list[int]:
+        """Return the generations there are, ascending.
+
+        Raises:
+            StoreError: the place failed.
+        """
+        found = []
+        for name in self._store.list_names(manifests_prefix(volume_id)):
+            try:
+                found.append(parse_manifest_name(name)[1])
+            except FormatError:
+                continue  # not a manifest; verify reports it
+        return sorted(found)
+
+    def newest(self, volume_id: str) -> LoadedManifest:
+        """Return the newest generation; the empty one when there is none. For maintenance.
+
+        Raises:
+            ChecksumError, RepositoryFormatError: the newest one is damaged: nothing may be decided
+                without what it says.
+        """
+        generations = self.generations(volume_id)
+        if not generations:
+            return LoadedManifest(volume_id, 0, "", 0, Manifest())
+        return self.load(volume_id, generations[-1])
+
+    def readable(self, volume_id: str) -> tuple[LoadedManifest, list[str]]:
+        """Return the newest genuine generation, and what is wrong with newer ones. For reading.
+
+        An older generation opens the same points: what it names is deleted only long after it
+        was replaced.
+        """
+        problems: list[str] = []
+        for generation in reversed(self.generations(volume_id)):
+            try:
+                return self.load(volume_id, generation), problems
+            except (FormatError, StoreMissingError) as error:
+                problems.append(f"{manifest_name(volume_id, generation)}: {error.message}")
+        return LoadedManifest(volume_id, 0, "", 0, Manifest()), problems
+
+    def load(self, volume_id: str, generation: int) -> LoadedManifest:
+        """Return one generation; raises as ``newest``, and StoreMissingError."""
+        name = manifest_name(volume_id, generation)
+        source = self._key.source
+        return unpack_manifest(
+            self._store.get(name, size_max=MANIFEST_SIZE_MAX), name, source.repository_id,
+            hash_key=source.hash_key, metadata_private=self._key.metadata_private,
+        )  # fmt: skip
+
+    def publish(self, after: LoadedManifest, manifest: Manifest, *, time_us: int) -> LoadedManifest:
+        """Make ``manifest`` the generation after ``after``; durable on return.
+
+        Raises:
+            ObjectExistsError: somebody else published it: load again and decide again.
+            StoreFullError, StoreError: nothing was published, or its acknowledgement was lost:
+                loading tells.
+        """
+        source = self._key.source
+        header = ManifestHeader(
+            repository_id=source.repository_id, volume_id=after.volume_id,
+            generation=after.generation + 1, prev_digest=after.digest, time_us=time_us,
+        )  # fmt: skip
+        data = pack_manifest(
+            header, manifest, metadata_public=source.metadata_public, hash_key=source.hash_key
+        )
+        self._store.put(header.name, [data])
+        return LoadedManifest(after.volume_id, header.generation, digest(data), time_us, manifest)
