@@ -53,7 +53,7 @@ def test_a_maintenance_key_reads_metadata_and_no_content(tmp_path):
 
 
 def test_a_source_key_cannot_maintain():
-    with pytest.raises(KeyMissingError, match="source.key"):
+    with pytest.raises(KeyMissingError, match=r"source\.key"):
         unpack_maintenance(pack_source(KEYS.source))
 
 

@@ -1,0 +1,61 @@
+"""The generations of a manifest in a place that keeps objects."""
+
+from __future__ import annotations
+
+import pytest
+
+from blocksnapd.errors import ChecksumError, ObjectExistsError
+from blocksnapd.store.manifest_format import Manifest
+from blocksnapd.store.manifests import Manifests
+from blocksnapd.store.names import manifest_name
+from tests.store.support import VOLUME, Lab
+
+
+@pytest.fixture
+def lab():
+    return Lab()
+
+
+@pytest.fixture
+def manifests(lab):
+    return Manifests(lab.store, lab.keys)
+
+
+def test_without_any_there_is_the_empty_one(manifests):
+    found = manifests.newest(VOLUME)
+    assert (found.generation, found.manifest) == (0, Manifest())
+    assert manifests.readable(VOLUME) == (found, [])
+
+
+def test_the_newest_generation_counts(manifests):
+    first = manifests.publish(manifests.newest(VOLUME), Manifest(epoch=1), time_us=5)
+    second = manifests.publish(first, Manifest(epoch=2), time_us=6)
+    assert manifests.generations(VOLUME) == [1, 2]
+    assert manifests.newest(VOLUME) == second
+    assert second.manifest.epoch == 2
+
+
+def test_two_who_publish_at_once_do_not_overwrite_each_other(manifests):
+    base = manifests.newest(VOLUME)
+    manifests.publish(base, Manifest(epoch=1), time_us=5)
+    with pytest.raises(ObjectExistsError):
+        manifests.publish(base, Manifest(epoch=2), time_us=5)
+    assert manifests.newest(VOLUME).manifest.epoch == 1
+
+
+def test_a_damaged_newest_one_stops_maintenance_and_not_reading(lab, manifests):
+    first = manifests.publish(manifests.newest(VOLUME), Manifest(epoch=1), time_us=5)
+    manifests.publish(first, Manifest(epoch=2), time_us=6)
+    name = manifest_name(VOLUME, 2)
+    lab.store.objects[name] = lab.store.objects[name][:-1] + b"\0"
+    with pytest.raises(ChecksumError):
+        manifests.newest(VOLUME)
+    found, problems = manifests.readable(VOLUME)
+    assert found == first
+    assert len(problems) == 1
+    assert name in problems[0]
+
+
+def test_what_is_no_manifest_is_passed_over(lab, manifests):
+    lab.store.put(f"m/{VOLUME}/readme.txt", [b"hello"])
+    assert manifests.generations(VOLUME) == []
