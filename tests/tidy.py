@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 LAYERS = (
-    {"errors", "units"}, {"model", "toml_lines"}, {"blocks", "ports"}, {"runtime", "config"},
+    {"errors", "units"}, {"keep_rules", "model", "toml_lines"}, {"blocks", "ports"}, {"runtime", "config"},
     {"metrics"}, {"cycle", "parse", "ship", "store", "restore", "control"},
     {"maintain"}, {"shipping"}, {"pipeline"}, {"service"}, {"daemon"}, {"__main__"},
 )  # fmt: skip

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from blocksnapd.maintain.retention import DAY_US, SECOND_US
+from blocksnapd.keep_rules import DAY_US, SECOND_US
 from blocksnapd.store.point_format import from_us
 from blocksnapd.units import format_duration
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from blocksnapd.keep_rules import parse_rule
 from blocksnapd.maintain.prune_guards import Clocks, guards
-from blocksnapd.maintain.retention import Candidate, Policy, Verdict, decide, parse_rule
+from blocksnapd.maintain.retention import Candidate, Policy, Verdict, decide
 
 MINUTE, HOUR, DAY = 60 * 10**6, 3600 * 10**6, 86400 * 10**6
 NOW = 20_000 * DAY
