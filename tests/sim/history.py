@@ -1,0 +1,151 @@
+"""One seed's history: operations drawn, done through the real code, and checked after each."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, TypeVar
+from unittest.mock import patch
+
+from tests.sim import damage
+from tests.sim.inline import InlineExecutor
+from tests.sim.source import Source
+from tests.sim.world import VOLUME, World, need
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
+LOG_SHOWN = 20
+STEPS = 120
+SAMPLE = 2
+
+
+class FailedSeedError(AssertionError):
+    """A history broke an invariant; the message has all that is needed to see it again."""
+
+
+@dataclass
+class Outcome:
+    """What a history came to."""
+
+    seed: int
+    steps: int = 0
+    points: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def run(seed: int, *, steps: int = STEPS) -> Outcome:
+    """Play the history of ``seed``.
+
+    Raises:
+        FailedSeedError: an invariant broke.
+    """
+    world = World(seed)
+    return played(world, lambda: _play(world, steps))
+
+
+def played(world: World, play: Callable[[], T]) -> T:
+    """Return what ``play`` returns; say of what it raises which seed it was, and how it went.
+
+    Raises:
+        FailedSeedError: it raised.
+    """
+    try:
+        with _small_and_timed(world):
+            return play()
+    except Exception as error:
+        lines = "\n".join(f"  {line}" for line in world.log[-LOG_SHOWN:])
+        raise FailedSeedError(
+            f"seed {world.seed} broke after {len(world.log)} operations: "
+            f"{type(error).__name__}: {error}\n"
+            f"the last {LOG_SHOWN} of them:\n{lines}\n"
+            f"again: python -m tests.sim {world.seed}"
+        ) from error
+
+
+def _play(world: World, steps: int) -> Outcome:
+    source, rng, outcome = Source(world), world.rng, Outcome(world.seed)
+    deeds = {
+        "commit": (12, source.commit),
+        "change": (3, source.change),
+        "restart": (3, source.settle),
+        "power cut": (1, lambda: _cut_power(world)),
+        "damage": (1, lambda: damage.check(world)),
+    }
+    names, weights = list(deeds), [weight for weight, _ in deeds.values()]
+    for _ in range(steps):
+        world.now += rng.choice((60, 300, 300, 300, 3600, 20_000, 200_000))
+        source.change()
+        name = rng.choices(names, weights)[0]
+        outcome.counts[name] = outcome.counts.get(name, 0) + 1
+        if name != "commit":
+            world.tell(name)
+        deeds[name][1]()
+        if world.is_shaken and rng.random() < 0.3:
+            world.tell("power cut")
+            _cut_power(world)
+        _check(world, rng.sample(list(world.points), min(SAMPLE, len(world.points))))
+    source.settle()
+    _check(world, list(world.points))
+    damage.check(world)
+    outcome.steps, outcome.points = steps, len(world.points)
+    return outcome
+
+
+def _cut_power(world: World) -> None:
+    for line in world.place.cut_power(world.rng):
+        world.tell(f"  the power cut {line}")
+
+
+def _check(world: World, names: list[str]) -> None:
+    """What is listed is what was committed, and the points ``names`` read back byte by byte."""
+    reader = world.reader()
+    listed = {o.name for o in reader.outlines(VOLUME)}
+    lost = set(world.points) - listed
+    need(not lost, f"committed and not listed: {sorted(lost)}")
+    unknown = sorted(listed - set(world.points))
+    need(len(unknown) <= 1, f"listed and never committed: {unknown}")  # one may be in doubt
+    for name in names:
+        read(world, name)
+
+
+def read(world: World, name: str) -> None:
+    """Make sure that a point shows what the volume held."""
+    wanted = world.points[name]
+    image = world.reader().open_image(name)
+    need(image.point == wanted.point, f"{name} tells other facts than at its commit")
+    need(image.size == wanted.image.size, f"{name} has another size")
+    found = bytearray(b"\xff" * image.size)
+    image.read_into(0, memoryview(found))
+    need(found == wanted.image.bytes(), f"{name} does not hold what the volume held")
+
+
+def _small_and_timed(world: World) -> ExitStack:
+    # Packs so small that a point has several; names and days from the world's seed and clock.
+    stack = ExitStack()
+    numbers = _tokens(world)
+    for name, value in {
+        "blocksnapd.store.pack_writer.BATCH_SIZE": 65536,
+        "blocksnapd.store.pack_writer.PACK_SIZE_TARGET": 60_000,
+        "blocksnapd.store.sink.INLINE_SIZE_MAX": 30_000,
+        "secrets.token_hex": lambda size: next(numbers)[: 2 * size],
+        "blocksnapd.store.repository.time": SimpleNamespace(
+            strftime=time.strftime, gmtime=lambda: time.gmtime(world.now)
+        ),
+    }.items():
+        stack.enter_context(patch(name, value))
+    for name, module in list(sys.modules.items()):
+        if name.startswith("blocksnapd.") and hasattr(module, "ThreadPoolExecutor"):
+            stack.enter_context(patch(f"{name}.ThreadPoolExecutor", InlineExecutor))
+    return stack
+
+
+def _tokens(world: World) -> Iterator[str]:
+    count = 0
+    while True:
+        count += 1
+        yield f"{count * 0x9E3779B97F4A7C15F39CC0605CEDC834 % (1 << 128):032x}"

@@ -1,0 +1,156 @@
+"""The host of a simulated history: its volume changes, it commits, it comes back after a crash.
+
+It remembers its newest point as a real source does, so that it notices a place that hides points.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from blocksnapd.blocks import hash_blocks, state_sum
+from blocksnapd.errors import BlocksnapError
+from blocksnapd.model import PointFacts
+from blocksnapd.store.repository import Repository
+from tests.fakes.faulty_objects import Killed
+from tests.sim.world import BLOCK, VOLUME, ImageOf, Remembered, World, need
+
+if TYPE_CHECKING:
+    from blocksnapd.model import PointHead
+    from blocksnapd.store.sink import Sink
+    from tests.fakes.faulty_objects import FaultyObjects
+
+BLOCKS_MAX = 160
+
+
+class Source:
+    """The one writer of the volume."""
+
+    def __init__(self, world: World) -> None:
+        self._world, self._rng = world, world.rng
+        count = self._rng.randint(8, BLOCKS_MAX)
+        self._ids = np.zeros(count, dtype=np.int64)
+        self._size = count * BLOCK
+        self._next_id, self._number = 1, 0
+        self._doubt: tuple[str, ImageOf] | None = None
+        self._write(self._rng.randint(1, count))
+
+    @property
+    def image(self) -> ImageOf:
+        """The volume's content now."""
+        return ImageOf(self._ids.copy(), self._size)
+
+    def change(self) -> None:
+        """Let the volume's users do something to it."""
+        for _ in range(self._rng.randint(0, 3)):
+            deed = self._rng.choice((self._write, self._write, self._copy, self._zero))
+            deed(self._rng.choice((1, 3, 10, 40)))
+        if self._rng.random() < 0.06:
+            self._resize()
+
+    def settle(self) -> PointHead | None:
+        """Look at the repository as after a start, without faults; learn what became of a doubt."""
+        store = self._world.place.process()
+        head = Repository.on(store, source=self._world.keys.source).newest(VOLUME)
+        self._learn(head)
+        store.die()
+        return head
+
+    def commit(self) -> None:
+        """Commit a point of the volume as it is now, through a place that may fail at any call."""
+        self._number += 1
+        point_id, image = f"p{self._number:016x}", self.image
+        store = self._world.process(14, 3)
+        self._world.attempt(f"commit {point_id}", store, lambda: self._run(store, point_id, image))
+        store.die()
+
+    def _run(self, store: FaultyObjects, point_id: str, image: ImageOf) -> None:
+        world = self._world
+        repository = Repository.on(store, source=world.keys.source)
+        head = repository.newest(VOLUME)
+        self._learn(head)
+        sink = repository.begin(VOLUME, point_id, block_size=BLOCK, base=head)
+        try:
+            base = world.newest.image if world.newest and self._rng.random() < 0.95 else None
+            self._feed(sink, image, base)
+            self._doubt = (point_id, image)
+            point = sink.commit(self._facts(point_id, image, full=base is None))
+            self._doubt = None
+            world.points[point.name] = Remembered(point, image)
+        except Killed:
+            raise
+        except BlocksnapError:
+            sink.abort()
+            raise
+
+    def _learn(self, head: PointHead | None) -> None:
+        # The newest point is the last one that was acknowledged, or the one in doubt after it.
+        world, doubt = self._world, self._doubt
+        known, self._doubt = world.newest, None
+        if head is None or (known and head.name == known.point.name):
+            need(head or not known, "the repository says that it has no point")
+            need(not head or not known or head == known.point.head, "the newest point changed")
+            return
+        need(doubt and head.point_id == doubt[0], f"{head.name} was never committed")
+        need(head.seq == (known.point.seq if known else 0) + 1, f"{head.name} is out of line")
+        point = world.reader().load_point(head.name)
+        world.points[head.name] = Remembered(point, doubt[1])
+        world.tell(f"{head.point_id} had been committed")
+
+    def _feed(self, sink: Sink, image: ImageOf, base: ImageOf | None) -> None:
+        rows = image.rows()
+        before = np.zeros_like(rows)
+        if base is not None:
+            old = base.rows()
+            before[: len(old)] = old[: len(rows)]
+        changed = np.flatnonzero((rows != before).any(axis=1))
+        batch = self._rng.choice((3, 20, 1000))
+        for at in range(0, len(changed), batch):
+            part = changed[at : at + batch]
+            has = rows[part].any(axis=1)
+            blocks, zeros = part[has].astype(np.uint64), part[~has].astype(np.uint64)
+            data = np.ascontiguousarray(rows[part[has]]).reshape(-1).data
+            sink.add(blocks, self._hashes(data), data)
+            sink.add_zeros(zeros, np.ones(len(zeros), dtype=np.uint64))
+
+    def _facts(self, point_id: str, image: ImageOf, *, full: bool) -> PointFacts:
+        rows = image.rows()
+        present = np.flatnonzero(rows.any(axis=1)).astype(np.uint64)
+        data = np.ascontiguousarray(rows[present.astype(np.intp)]).reshape(-1).data
+        return PointFacts(
+            volume_id=VOLUME, volume_name="sim", point_id=point_id, time=self._world.time(),
+            size=image.size, block_size=BLOCK, kind="full" if full else "delta", method="tracked",
+            driver="sim", consistency="crash", chunk_size=BLOCK, changed_bytes=0,
+            state_sum=state_sum(present, self._hashes(data)),
+        )  # fmt: skip
+
+    def _hashes(self, data: memoryview) -> np.ndarray:
+        return hash_blocks(data, BLOCK, self._world.keys.source.hash_key)
+
+    def _some(self, count: int) -> np.ndarray:
+        first = self._rng.randrange(len(self._ids))
+        if self._rng.random() < 0.5:
+            return np.arange(first, min(first + count, len(self._ids)))
+        return np.array([self._rng.randrange(len(self._ids)) for _ in range(count)])
+
+    def _write(self, count: int) -> None:
+        for block in self._some(count).tolist():
+            self._ids[block] = self._next_id
+            self._next_id += 1
+
+    def _copy(self, count: int) -> None:
+        self._ids[self._some(count)] = self._ids[self._rng.randrange(len(self._ids))]
+
+    def _zero(self, count: int) -> None:
+        self._ids[self._some(count)] = 0
+
+    def _resize(self) -> None:
+        # The block at the old end was cut; its content counts as new, whatever the new end.
+        size = self._rng.randint(1, BLOCKS_MAX * BLOCK // 512) * 512
+        ids = np.zeros(-(-size // BLOCK), dtype=np.int64)
+        kept = min(len(ids), len(self._ids))
+        ids[:kept] = self._ids[:kept]
+        ids[kept - 1] = self._next_id
+        self._next_id += 1
+        self._ids, self._size = ids, size
