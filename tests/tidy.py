@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LAYERS = (
     {"errors", "units"}, {"keep_rules", "model", "toml_lines"}, {"blocks", "ports"}, {"runtime", "config"},
-    {"metrics"}, {"cycle", "parse", "ship", "store", "restore", "control"},
+    {"metrics"}, {"cycle", "parse", "ship", "store", "restore", "export", "control"},
     {"maintain"}, {"shipping"}, {"pipeline"}, {"service"}, {"daemon"}, {"__main__"},
 )  # fmt: skip
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
