@@ -21,6 +21,7 @@ _POINT = re.compile(rf"v/({_PART})/p/([0-9a-f]{{16}})-(p[0-9a-f]{{16}})\.pt")
 _LAYER = re.compile(rf"v/({_PART})/l/([0-9a-f]{{16}})-([0-9a-f]{{16}})-[0-9a-f]{{8}}\.ly")
 _MANIFEST = re.compile(rf"m/({_PART})/([0-9a-f]{{16}})\.mf")
 _COLLECTION = re.compile(rf"g/({_PART})/([0-9a-f]{{16}})\.(cond|done)")
+_RECORD = re.compile(rf"t/({_PART})/[0-9]{{6}}/([0-9a-f]{{16}})-[0-9a-f]{{8}}\.(ok|bad|healed)")
 
 
 class PointName(NamedTuple):
@@ -29,6 +30,14 @@ class PointName(NamedTuple):
     volume_id: str
     seq: int
     point_id: str
+
+
+class RecordName(NamedTuple):
+    """What the name of a record of verification says; ``time_us`` is when it was first told."""
+
+    volume_id: str
+    time_us: int
+    kind: str
 
 
 class LayerName(NamedTuple):
@@ -186,3 +195,30 @@ def parse_collection_name(name: str) -> tuple[str, int, str]:
     if match is None:
         raise RepositoryFormatError(f"{name[:140]!r} is not the name of a collection")
     return match[1], int(match[2], 16), match[3]
+
+
+def records_prefix(volume_id: str) -> str:
+    """Return what the names of a volume's records of verification start with."""
+    return f"t/{check_volume_id(volume_id)}/"
+
+
+def record_name(volume_id: str, month: str, time_us: int, nonce: str, kind: str) -> str:
+    """Return the name of a record; names of one month sort by time. ``kind``: ok, bad or healed."""
+    return f"{records_prefix(volume_id)}{month}/{time_us:016x}-{nonce}.{kind}"
+
+
+def healed_name(bad: str) -> str:
+    """Return the name of the record that closes the record of damage named ``bad``."""
+    return f"{bad.removesuffix('.bad')}.healed"
+
+
+def parse_record_name(name: str) -> RecordName:
+    """Return what a record's name says.
+
+    Raises:
+        RepositoryFormatError: ``name`` is not a record's.
+    """
+    match = _RECORD.fullmatch(name)
+    if match is None:
+        raise RepositoryFormatError(f"{name[:140]!r} is not the name of a record")
+    return RecordName(match[1], int(match[2], 16), match[3])

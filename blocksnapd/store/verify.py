@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from blake3 import blake3
 
 from blocksnapd.blocks import state_add, state_sum
-from blocksnapd.errors import BlocksnapError, ChecksumError, FormatError, NotFoundError, StoreError
+from blocksnapd.errors import BlocksnapError, FormatError, NotFoundError, StoreError
 from blocksnapd.store.names import is_point_name, parse_point_name, points_prefix
-from blocksnapd.store.pack_reader import PackReader
+from blocksnapd.store.pack_check import PackCheck, check_pack
 from blocksnapd.store.pieces import by_pack
 from blocksnapd.store.point_reader import LoadedPoint, PointMap, PointReader, map_of
 from blocksnapd.store.runs import SLOT_MASK, Runs, expand, runs_of
@@ -30,10 +29,8 @@ if TYPE_CHECKING:
 
     from blocksnapd.model import U64, RestorePoint
     from blocksnapd.store.keys import MaintenanceKey
-    from blocksnapd.store.layers import PackPlace
     from blocksnapd.store.objects import ObjectStore
 
-_READ_FRAMES = 64
 RANGES_MAX = 1000
 
 
@@ -70,12 +67,14 @@ class VerifyReport:
         return not self.problems
 
 
-@dataclass(slots=True)
-class _PackResult:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Needed:
+    """What of a pack a point needs: the terms of its state sum; blocks it cannot have."""
+
     check: ObjectCheck
-    blocks: int = 0
-    sum: int | None = None
-    lost: U64 = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
+    blocks: int
+    sum: int | None
+    lost: U64
 
 
 class Verifier:
@@ -157,13 +156,16 @@ class Verifier:
             return chain, None
         return chain, mapped
 
-    def _packs(self, mapped: PointMap, key: MaintenanceKey, with_data: bool) -> list[_PackResult]:
+    def _packs(self, mapped: PointMap, key: MaintenanceKey, with_data: bool) -> list[_Needed]:
         wanted = [(mapped.places[pack], runs) for pack, runs in by_pack(mapped.runs)]
         total = sum(place.ref.size for place, _ in wanted)
         done, results = 0, []
         with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="verify") as workers:
             for result in workers.map(
-                lambda item: _check_pack(self._store, item[0], item[1], key, with_data), wanted
+                lambda item: _needed(
+                    check_pack(self._store, item[0], key, with_data=with_data), item[1]
+                ),
+                wanted,
             ):
                 results.append(result)
                 done += result.check.size
@@ -175,7 +177,7 @@ class Verifier:
         name: str,
         point: RestorePoint | None,
         with_data: bool,
-        results: list[_PackResult],
+        results: list[_Needed],
         ranges: list[tuple[int, int]],
         extra: str = "",
     ) -> VerifyReport:
@@ -192,82 +194,19 @@ class Verifier:
         )
 
 
-def _check_pack(
-    store: ObjectStore, place: PackPlace, runs: Runs, key: MaintenanceKey, with_data: bool
-) -> _PackResult:
+def _needed(found: PackCheck, runs: Runs) -> _Needed:
     blocks, locations = expand(runs)
     slots = (locations & SLOT_MASK).astype(np.intp)
-    ref = place.ref
-    try:
-        reader = PackReader(store, place, key)
-    except (FormatError, StoreError) as error:
-        return _PackResult(ObjectCheck(ref.name, ref.size, error.message), lost=blocks)
-    result = _PackResult(ObjectCheck(ref.name, ref.size))
-    result.sum = state_sum(blocks, reader.identities(slots))
-    if with_data:
-        bad, problem = _read_all(reader)
-        result.lost = blocks[np.isin(slots, bad)]
-        result.check = ObjectCheck(ref.name, ref.size, problem)
-        result.blocks = reader.index.slots
-    if place.holder == ref.name and not result.check.problem:
-        result.check = ObjectCheck(ref.name, ref.size, _size_problem(store, place))
-    return result
+    ref = found.place.ref
+    check = ObjectCheck(ref.name, ref.size, found.problem)
+    lost = blocks[np.isin(slots, found.lost)]
+    known = None
+    if found.reader is not None:
+        known = state_sum(blocks, found.reader.identities(slots))
+    return _Needed(check, found.blocks, known, lost)
 
 
-def _size_problem(store: ObjectStore, place: PackPlace) -> str:
-    try:
-        size = store.size(place.holder)
-    except StoreError as error:
-        return error.message
-    return "" if size == place.ref.size else f"it has {size} bytes, not {place.ref.size}"
-
-
-def _read_all(reader: PackReader) -> tuple[np.typing.NDArray[np.intp], str]:
-    # Returns the slots that cannot be restored, and what is wrong in words.
-    each = reader.slots_per_frame
-    hasher = blake3()
-    bad: list[np.typing.NDArray[np.intp]] = []
-    problem = ""
-    for first in range(0, reader.frames, _READ_FRAMES):
-        end = min(first + _READ_FRAMES, reader.frames)
-        try:
-            sealed = reader.read(first, end)
-        except (FormatError, StoreError) as error:
-            problem = problem or error.message
-            bad.append(np.arange(first * each, min(end * each, reader.index.slots)))
-            continue
-        hasher.update(sealed)
-        for frame in range(first, end):
-            slots = np.arange(frame * each, min((frame + 1) * each, reader.index.slots))
-            wrong, said = _check_frame(reader, frame, sealed, first, slots)
-            if len(wrong):
-                bad.append(wrong)
-                problem = problem or said
-    hasher.update(reader.tail)
-    if not problem and hasher.hexdigest() != reader.place.ref.digest:
-        problem = "its digest is not the one its point says"
-    return (np.concatenate(bad) if bad else np.zeros(0, dtype=np.intp)), problem
-
-
-def _check_frame(
-    reader: PackReader,
-    frame: int,
-    sealed: memoryview,
-    first: int,
-    slots: np.typing.NDArray[np.intp],
-) -> tuple[np.typing.NDArray[np.intp], str]:
-    try:
-        plain = reader.open_frame(frame, sealed, first)
-    except FormatError as error:
-        return slots, error.message
-    try:
-        reader.check(slots, memoryview(plain))
-    except ChecksumError as error:
-        return slots[reader.mismatched(slots, memoryview(plain))], error.message
-    return slots[:0], ""
-
-
-def _sum_problem(point: RestorePoint, results: list[_PackResult]) -> str:
+def _sum_problem(point: RestorePoint, results: list[_Needed]) -> str:
     total = 0
     for result in results:
         if result.sum is None:

@@ -1,0 +1,122 @@
+"""Reading one pack whole: which of its slots cannot be restored, and why. Edge. Thread-safe.
+
+With restore.key each frame is opened and each block compared with its identity. Without it the
+sealed bytes are compared with the sums in the pack's index; a pack of a writer that kept none is
+told by its digest alone, so that any damage there is damage of all its slots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from blake3 import blake3
+
+from blocksnapd.errors import ChecksumError, FormatError, StoreError
+from blocksnapd.store.keys import RestoreKey
+from blocksnapd.store.pack_reader import PackReader
+
+if TYPE_CHECKING:
+    from blocksnapd.store.keys import MaintenanceKey
+    from blocksnapd.store.layers import PackPlace
+    from blocksnapd.store.objects import ObjectStore
+
+_READ_FRAMES = 64
+Slots = np.typing.NDArray[np.intp]
+
+
+def _no_slots() -> Slots:
+    return np.zeros(0, dtype=np.intp)
+
+
+@dataclass(slots=True)
+class PackCheck:
+    """What looking at one pack showed.
+
+    Attributes:
+        place: the pack.
+        problem: empty when nothing is wrong.
+        reader: None when the tail cannot be read: then no slot can.
+        lost: the slots that cannot be restored, ascending.
+        blocks: how many blocks were read.
+    """
+
+    place: PackPlace
+    problem: str = ""
+    reader: PackReader | None = None
+    lost: Slots = field(default_factory=_no_slots)
+    blocks: int = 0
+
+
+def check_pack(
+    store: ObjectStore, place: PackPlace, key: MaintenanceKey, *, with_data: bool
+) -> PackCheck:
+    """Return what is wrong with a pack: its tail and size, and ``with_data`` all its frames."""
+    try:
+        reader = PackReader(store, place, key)
+    except (FormatError, StoreError) as error:
+        lost = np.arange(place.ref.blocks, dtype=np.intp)
+        return PackCheck(place, error.message, lost=lost)
+    found = PackCheck(place, reader=reader)
+    if with_data:
+        found.lost, found.problem = _read_all(reader, opens=isinstance(key, RestoreKey))
+        found.blocks = reader.index.slots
+    if place.holder == place.ref.name and not found.problem:
+        found.problem = _size_problem(store, place)
+    return found
+
+
+def _size_problem(store: ObjectStore, place: PackPlace) -> str:
+    try:
+        size = store.size(place.holder)
+    except StoreError as error:
+        return error.message
+    return "" if size == place.ref.size else f"it has {size} bytes, not {place.ref.size}"
+
+
+def _read_all(reader: PackReader, *, opens: bool) -> tuple[Slots, str]:
+    # Returns the slots that cannot be restored, and what is wrong in words.
+    hasher = blake3()
+    bad: list[Slots] = []
+    problem = ""
+    for first in range(0, reader.frames, _READ_FRAMES):
+        end = min(first + _READ_FRAMES, reader.frames)
+        try:
+            sealed = reader.read(first, end)
+        except (FormatError, StoreError) as error:
+            problem = problem or error.message
+            bad += [_slots_of(reader, frame) for frame in range(first, end)]
+            continue
+        hasher.update(sealed)
+        for frame in range(first, end) if opens else ():
+            wrong, said = _check_frame(reader, frame, sealed, first)
+            if len(wrong):
+                bad.append(wrong)
+                problem = problem or said
+    hasher.update(reader.tail)
+    if not problem and hasher.hexdigest() != reader.place.ref.digest:
+        problem = "its digest is not the one its point says"
+        if not opens:
+            bad = [np.arange(reader.index.slots, dtype=np.intp)]
+    return (np.concatenate(bad) if bad else _no_slots()), problem
+
+
+def _check_frame(
+    reader: PackReader, frame: int, sealed: memoryview, first: int
+) -> tuple[Slots, str]:
+    slots = _slots_of(reader, frame)
+    try:
+        plain = reader.open_frame(frame, sealed, first)
+    except FormatError as error:
+        return slots, error.message
+    try:
+        reader.check(slots, memoryview(plain))
+    except ChecksumError as error:
+        return slots[reader.mismatched(slots, memoryview(plain))], error.message
+    return slots[:0], ""
+
+
+def _slots_of(reader: PackReader, frame: int) -> Slots:
+    each = reader.slots_per_frame
+    return np.arange(frame * each, min((frame + 1) * each, reader.index.slots), dtype=np.intp)
