@@ -1,0 +1,296 @@
+"""Forget points, bring them back, hold them: the next generation of a volume's manifest. Edge.
+
+Nothing is removed here. A forgotten point is hidden and stays whole until its window ends; only
+then may collecting take what nothing else names. Whoever publishes a generation at the same time
+wins or loses as a whole: the loser looks again and decides again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from blocksnapd.errors import (
+    BusyError,
+    NotFoundError,
+    ObjectExistsError,
+    RefusedError,
+    StoreError,
+)
+from blocksnapd.maintain.gaps import PointGaps
+from blocksnapd.maintain.prune_frees import measure
+from blocksnapd.maintain.prune_guards import Clocks, Guard, guards
+from blocksnapd.maintain.prune_plan import check_plan, make_plan, with_shares
+from blocksnapd.maintain.retention import Candidate, decide
+from blocksnapd.store.identity import check_repository
+from blocksnapd.store.listing import entry_name, list_points
+from blocksnapd.store.manifest_format import Forgotten, Hold
+from blocksnapd.store.manifests import Manifests
+from blocksnapd.store.names import manifests_prefix, points_prefix
+from blocksnapd.store.point_format import from_us
+from blocksnapd.store.point_reader import PointReader
+from blocksnapd.units import format_count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from blocksnapd.maintain.prune_plan import Plan
+    from blocksnapd.maintain.retention import Policy
+    from blocksnapd.store.keys import MaintenanceKey
+    from blocksnapd.store.manifest_format import LoadedManifest, Manifest, PointEntry
+    from blocksnapd.store.objects import ObjectStore
+
+TRIES_MAX = 20
+_NOTHING = "Nothing was changed."
+_LIST = "List the points with: blocksnapctl points --all"
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """A volume's points as of one generation: listed ones, and names of those that are missing."""
+
+    loaded: LoadedManifest
+    points: tuple[PointEntry, ...]
+    missing: tuple[str, ...] = ()
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the generation says."""
+        return self.loaded.manifest
+
+    def entry(self, point_id: str) -> PointEntry:
+        """Return the point with this id.
+
+        Raises:
+            NotFoundError: it is not listed.
+        """
+        for entry in self.points:
+            if entry.point_id == point_id:
+                return entry
+        raise NotFoundError(f"there is no point {point_id}", effect=_NOTHING, hint=_LIST)
+
+    def forgotten(self, seq: int) -> Forgotten | None:
+        """Return since and until when a point is forgotten, None when it is not."""
+        return next((f for f in self.manifest.forgotten if f.seq == seq), None)
+
+    def candidates(self, now_us: int) -> list[Candidate]:
+        """Return the points that are there and not forgotten, by seq."""
+        gone = {f.seq for f in self.manifest.forgotten}
+        held = {h.seq: hold_text(h) for h in self.manifest.holds if is_held(h, now_us)}
+        whole = {v.seq for v in self.manifest.verified if v.level != "structure"}
+        missing = set(self.missing)
+        return [
+            Candidate(e.seq, e.point_id, e.time_us, e.tags, held.get(e.seq, ""), e.seq in whole)
+            for e in self.points
+            if e.seq not in gone and entry_name(self.loaded.volume_id, e) not in missing
+        ]
+
+
+class Pruner:
+    """Retention of one repository. Thread-safe; blocking.
+
+    Args:
+        store: where it lies.
+        key: opens metadata; with it manifests are read and made.
+        now: returns seconds since the epoch, UTC.
+    """
+
+    def __init__(self, store: ObjectStore, key: MaintenanceKey, now: Callable[[], float]) -> None:
+        self._store, self._key, self._now = store, key, now
+        self._manifests = Manifests(store, key)
+        self._reader = PointReader(store, key.source, key)
+
+    def now_us(self) -> int:
+        """Return the time in microseconds since the epoch."""
+        return round(self._now() * 1_000_000)
+
+    def look(self, volume_id: str) -> Ledger:
+        """Return the volume's points as they are now.
+
+        Raises:
+            StoreMissingError: the repository is not there, or another one is.
+            ChecksumError, RepositoryFormatError: the newest manifest or a new point is damaged.
+            StoreError: the place failed.
+        """
+        # A mount point without its disk would pass for a volume without points.
+        check_repository(self._store, self._key.source)
+        # What is decided on must be durable: a point or a manifest may be seen and still vanish.
+        for prefix in (points_prefix(volume_id), manifests_prefix(volume_id)):
+            self._store.settle(prefix)
+        loaded = self._manifests.newest(volume_id)
+        listing = list_points(self._store, self._reader, loaded)
+        return Ledger(loaded, listing.points, listing.missing)
+
+    def plan(self, volume_id: str, policy: Policy) -> Plan:
+        """Return what ``policy`` would do now; raises as ``look``."""
+        ledger, now_us = self.look(volume_id), self.now_us()
+        verdicts = decide(ledger.candidates(now_us), policy, now_us)
+        clocks = Clocks(now_us, last_us=ledger.loaded.time_us or None)
+        found = guards(verdicts, policy, clocks)
+        if ledger.missing and not all(v.keep for v in verdicts):
+            found.append(_missing(ledger.missing))
+        return make_plan(volume_id, ledger.loaded.generation, verdicts, found, policy, now_us)
+
+    def measured(self, plan: Plan, progress: Callable[[int, int], None] | None = None) -> Plan:
+        """Return ``plan`` with what it frees; reads the layers of every point.
+
+        Raises:
+            FormatError, StoreError, NotFoundError: a layer cannot be read.
+        """
+        if not plan.forgotten:
+            return with_shares(plan, {}, 0)
+        ledger = self.look(plan.volume_id)
+        names = [entry_name(plan.volume_id, e) for e in ledger.points]
+        found = measure(
+            [p.seq for p in plan.points],
+            [p.seq for p in plan.forgotten],
+            PointGaps(self._reader, names),
+            progress=progress,
+        )
+        return with_shares(plan, found.alone, found.total)
+
+    def apply(self, plan: Plan) -> Ledger:
+        """Forget what ``plan`` forgets, exactly that, whatever guards said. Return the new state.
+
+        Raises:
+            RefusedError: the plan expired, or something changed since; the message says what.
+            BusyError: others went on changing the manifest. Otherwise raises as ``look``.
+        """
+        now_us = self.now_us()
+        new = tuple(
+            Forgotten(p.seq, now_us, now_us + plan.undelete_us, plan.plan_id)
+            for p in plan.forgotten
+        )
+
+        def change(ledger: Ledger) -> Manifest:
+            check_plan(plan, ledger.candidates(now_us), now_us)
+            both = sorted((*ledger.manifest.forgotten, *new), key=lambda f: f.seq)
+            return replace(ledger.manifest, forgotten=tuple(both))
+
+        return self._revise(plan.volume_id, change)
+
+    def prune(self, volume_id: str, policy: Policy) -> tuple[Plan, Ledger | None]:
+        """Do what the policy says, unless a guard speaks. Return the plan, and the new state.
+
+        The state is None when a guard spoke: nothing was forgotten, somebody has to look at the
+        plan. Raises as ``apply``.
+        """
+        plan = self.plan(volume_id, policy)
+        if plan.guards:
+            return plan, None
+        return plan, self.apply(plan) if plan.forgotten else self.look(volume_id)
+
+    def undelete(self, volume_id: str, point_id: str) -> Ledger:
+        """Bring a forgotten point back, and hold it: or the next prune would forget it again.
+
+        Raises:
+            NotFoundError: there is no such point.
+            RefusedError: it is not forgotten, or its window has ended. Otherwise as ``apply``.
+        """
+        now_us = self.now_us()
+
+        def change(ledger: Ledger) -> Manifest:
+            entry = ledger.entry(point_id)
+            found = ledger.forgotten(entry.seq)
+            if found is None:
+                raise RefusedError(f"{point_id} is not forgotten", effect=_NOTHING, hint=_LIST)
+            if found.until_us <= now_us:
+                raise RefusedError(
+                    f"{point_id} could be brought back until {_moment(found.until_us)}",
+                    effect="Its content may be gone already. " + _NOTHING,
+                    hint="Restore from another point.",
+                )
+            manifest = ledger.manifest
+            left = tuple(f for f in manifest.forgotten if f.seq != entry.seq)
+            held = _with_hold(manifest.holds, Hold(entry.seq, now_us, 0, "brought back"))
+            return replace(manifest, forgotten=left, holds=held)
+
+        return self._revise(volume_id, change)
+
+    def hold(self, volume_id: str, point_id: str, *, until_us: int = 0, reason: str = "") -> Ledger:
+        """Let nothing drop a point until ``until_us`` (0: for ever); a second hold replaces it.
+
+        Raises:
+            NotFoundError: there is no such point.
+            RefusedError: it is forgotten, or ``until_us`` is past. Otherwise as ``apply``.
+        """
+        now_us = self.now_us()
+
+        def change(ledger: Ledger) -> Manifest:
+            entry = ledger.entry(point_id)
+            if until_us and until_us <= now_us:
+                raise RefusedError(f"{_moment(until_us)} is past", effect=_NOTHING)
+            if ledger.forgotten(entry.seq) is not None:
+                raise RefusedError(
+                    f"{point_id} is forgotten", effect=_NOTHING,
+                    hint=f"Bring it back with: blocksnapctl undelete {point_id}",
+                )  # fmt: skip
+            held = _with_hold(ledger.manifest.holds, Hold(entry.seq, now_us, until_us, reason))
+            return replace(ledger.manifest, holds=held)
+
+        return self._revise(volume_id, change)
+
+    def release(self, volume_id: str, point_id: str) -> Ledger:
+        """Leave a point to the policy again; one that is not held stays as it is.
+
+        Raises:
+            NotFoundError: there is no such point. Otherwise as ``apply``.
+        """
+
+        def change(ledger: Ledger) -> Manifest:
+            seq = ledger.entry(point_id).seq
+            return replace(
+                ledger.manifest, holds=tuple(h for h in ledger.manifest.holds if h.seq != seq)
+            )
+
+        return self._revise(volume_id, change)
+
+    def _revise(self, volume_id: str, change: Callable[[Ledger], Manifest]) -> Ledger:
+        """Publish what ``change`` makes of the newest generation; decide anew while others do."""
+        for _ in range(TRIES_MAX):
+            ledger = self.look(volume_id)
+            wanted = change(ledger)
+            if wanted == ledger.manifest:
+                return ledger
+            wanted = replace(wanted, points=ledger.points)
+            try:
+                loaded = self._manifests.publish(ledger.loaded, wanted, time_us=self.now_us())
+            except StoreError as error:
+                # A lost answer is no failure: what counts is what is there now.
+                loaded = self._manifests.newest(volume_id)
+                is_ours = loaded.generation == ledger.loaded.generation + 1
+                if not is_ours or loaded.manifest != wanted:
+                    if isinstance(error, ObjectExistsError):
+                        continue
+                    raise
+            return Ledger(loaded, wanted.points, ledger.missing)
+        raise BusyError(
+            f"others went on changing what is known of {volume_id}", effect=_NOTHING,
+            hint="Try again in a while.",
+        )  # fmt: skip
+
+
+def is_held(hold: Hold, now_us: int) -> bool:
+    """Return whether a hold still counts."""
+    return not hold.until_us or hold.until_us > now_us
+
+
+def hold_text(hold: Hold) -> str:
+    """Return a hold for people: ``held until 2026-12-01 00:00 UTC: audit``."""
+    until = f" until {_moment(hold.until_us)}" if hold.until_us else ""
+    return f"held{until}: {hold.reason}" if hold.reason else f"held{until}"
+
+
+def _with_hold(holds: tuple[Hold, ...], new: Hold) -> tuple[Hold, ...]:
+    return tuple(sorted((*(h for h in holds if h.seq != new.seq), new), key=lambda h: h.seq))
+
+
+def _missing(names: tuple[str, ...]) -> Guard:
+    text = f"{format_count(len(names), 'point')} that should be there cannot be found: {names[0]}"
+    return Guard("missing", text + (" …" if len(names) > 1 else ""))
+
+
+def _moment(time_us: int) -> str:
+    return f"{from_us(time_us):%Y-%m-%d %H:%M} UTC"
