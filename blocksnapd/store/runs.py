@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from blocksnapd.model import U64
 
 ZERO = np.uint64(0xFFFF_FFFF_FFFF_FFFF)  # the location of zeros
@@ -62,19 +64,22 @@ class Runs:
 
     def cut(self, first: int, end: int) -> Runs:
         """Return what lies in the blocks ``first`` up to but without ``end``."""
-        low = int(np.searchsorted(self.ends, np.uint64(first), side="right"))
+        low = int(np.searchsorted(self.starts, np.uint64(first), side="right"))
         high = int(np.searchsorted(self.starts, np.uint64(end), side="left"))
+        if low and int(self.starts[low - 1]) + int(self.lengths[low - 1]) > first:
+            low -= 1
         if low >= high:
             return Runs.empty()
-        starts = self.starts[low:high].copy()
-        ends = self.ends[low:high]
-        locations = self.locations[low:high].copy()
-        if starts[0] < first:
+        starts, lengths, locations = (
+            column[low:high].copy() for column in (self.starts, self.lengths, self.locations)
+        )
+        if before := max(0, first - int(starts[0])):
+            starts[0] += np.uint64(before)
+            lengths[0] -= np.uint64(before)
             if locations[0] != ZERO:
-                locations[0] += np.uint64(first) - starts[0]
-            starts[0] = first
-        ends[-1] = min(int(ends[-1]), end)
-        return Runs(starts, ends - starts, locations)
+                locations[0] += np.uint64(before)
+        lengths[-1] = min(int(lengths[-1]), end - int(starts[-1]))
+        return Runs(starts, lengths, locations)
 
 
 def is_ascending(starts: U64, lengths: U64) -> bool:
@@ -111,22 +116,52 @@ def interleave(one: Runs, other: Runs) -> Runs:
 
 
 def overlay(older: Runs, newer: Runs) -> Runs:
-    """Return ``newer`` over ``older``: where the newer says nothing, the older holds.
+    """Return ``newer`` over ``older``: where the newer says nothing, the older holds."""
+    return overlay_all([newer, older])[0]
+
+
+def overlay_all(newest_first: Sequence[Runs]) -> tuple[Runs, Runs]:
+    """Return what all say together, and what is hidden: of each block the first of them counts.
+
+    What is hidden comes in no order and may overlap. Together both hold every entry given,
+    perhaps cut into several runs. Cost: one merge of sorted runs, more only where runs of several
+    overlap without being the same blocks.
+    """
+    given = [runs for runs in newest_first if len(runs)]
+    if len(given) < 2:
+        return (given[0] if given else Runs.empty()), Runs.empty()
+    every = join(given)
+    order = np.argsort(every.starts, kind="stable")  # newest first among equals; fast on runs
+    every = every.take(order)
+    again = np.zeros(len(every), dtype=np.bool_)
+    again[1:] = (every.starts[1:] == every.starts[:-1]) & (every.lengths[1:] == every.lengths[:-1])
+    hidden = []
+    if again.any():
+        hidden.append(every.take(again))
+        every, order = every.take(~again), order[~again]
+    contested = _contested(every)
+    if contested.any():
+        bounds = np.cumsum([len(runs) for runs in given])
+        ranks = np.searchsorted(bounds, order[contested], side="right")
+        settled, lost = _settle(every.take(contested), ranks)
+        hidden.append(lost)
+        every = interleave(every.take(~contested), settled)
+    return _coalesce(every), join(hidden)
+
+
+def split(older: Runs, newer: Runs) -> tuple[Runs, Runs]:
+    """Return the parts of ``older`` that ``newer`` leaves visible, and those it hides.
 
     Cost: a sort of all edges of both.
     """
-    if not len(newer):
-        return older
-    if not len(older):
-        return newer
+    if not len(older) or not len(newer):
+        return older, Runs.empty()
     edges = np.unique(np.concatenate([older.starts, older.ends, newer.starts, newer.ends]))
-    starts, ends = edges[:-1], edges[1:]
+    starts, lengths = edges[:-1], np.diff(edges)
     present, locations = _look_up(older, starts)
-    is_new, new_locations = _look_up(newer, starts)
-    locations[is_new] = new_locations[is_new]
-    present |= is_new
-    starts, ends, locations = starts[present], ends[present], locations[present]
-    return _coalesce(Runs(starts, ends - starts, locations))
+    hides, _ = _look_up(newer, starts)
+    pieces = Runs(starts, lengths, locations)
+    return pieces.take(present & ~hides), pieces.take(present & hides)
 
 
 def expand(runs: Runs) -> tuple[U64, U64]:
@@ -149,6 +184,33 @@ def _look_up(runs: Runs, blocks: U64) -> tuple[np.typing.NDArray[np.bool_], U64]
     moved = locations != ZERO
     locations[moved] += (blocks - runs.starts[safe])[moved]
     return inside, locations
+
+
+def _contested(runs: Runs) -> np.typing.NDArray[np.bool_]:
+    # Which of ``runs``, sorted by start, share a block with another one.
+    reach = np.maximum.accumulate(runs.ends)
+    touched = np.zeros(len(runs) + 1, dtype=np.bool_)
+    touched[1:-1] = runs.starts[1:] < reach[:-1]
+    return touched[:-1] | touched[1:]
+
+
+def _settle(runs: Runs, ranks: np.typing.NDArray[np.intp]) -> tuple[Runs, Runs]:
+    # As ``overlay_all``, of runs that do overlap. Neighbours are merged pairwise, so that each
+    # run is moved log2(ranks) times, not once for each newer layer.
+    order = np.argsort(ranks, kind="stable")
+    heads = np.flatnonzero(np.diff(ranks[order])) + 1
+    level = [runs.take(part) for part in np.split(order, heads)]
+    hidden = []
+    while len(level) > 1:
+        pairs = [level[at : at + 2] for at in range(0, len(level), 2)]
+        level = []
+        for newer, *rest in pairs:
+            for older in rest:
+                kept, lost = split(older, newer)
+                hidden.append(lost)
+                newer = interleave(kept, newer)
+            level.append(newer)
+    return level[0], join(hidden)
 
 
 def _coalesce(runs: Runs) -> Runs:

@@ -14,7 +14,9 @@ from blocksnapd.store.runs import (
     is_ascending,
     join,
     overlay,
+    overlay_all,
     runs_of,
+    split,
 )
 
 SPACE = 60
@@ -103,3 +105,24 @@ def test_interleaving_content_and_zeros_gives_all_back(runs):
     both = interleave(runs.content(), zeros)
     assert model(both) == model(runs)
     assert model(join([Runs.empty(), both])) == model(runs)
+
+
+@given(st.lists(some_runs, max_size=7))
+def test_of_many_layers_the_newest_counts(newest_first):
+    result, hidden = overlay_all(newest_first)
+    wanted: dict[int, int] = {}
+    for runs in reversed(newest_first):
+        wanted |= model(runs)
+    assert is_ascending(result.starts, result.lengths)
+    assert model(result) == wanted
+    given_blocks = sum(runs.blocks for runs in newest_first)
+    assert hidden.blocks == given_blocks - result.blocks
+
+
+@given(some_runs, some_runs)
+def test_splitting_tells_what_is_hidden(older, newer):
+    kept, hidden = split(older, newer)
+    covered = model(newer)
+    old = model(older)
+    assert model(kept) == {b: at for b, at in old.items() if b not in covered}
+    assert model(hidden) == {b: at for b, at in old.items() if b in covered}
