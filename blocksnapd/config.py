@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from blocksnapd.config_file import Document, did_you_mean
 from blocksnapd.config_model import (
     LVM_NAME,
+    NO_RETENTION,
     SHORT_NAME,
     Config,
     Control,
@@ -26,6 +27,7 @@ from blocksnapd.config_model import (
     Driver,
     Listen,
     MetricsEndpoint,
+    Retention,
     Retry,
     Settings,
     Target,
@@ -46,14 +48,17 @@ __all__ = [
     "Driver",
     "Listen",
     "MetricsEndpoint",
+    "Retention",
     "Retry",
     "Target",
     "Volume",
     "load",
 ]
 
-_SECTIONS = ("schema", "daemon", "control", "metrics", "defaults", "target", "cow", "volume")
-_MERGED = frozenset({"target", "cow", "volume"})
+_SECTIONS = (
+    "schema", "daemon", "control", "metrics", "defaults", "target", "cow", "retention", "volume",
+)  # fmt: skip
+_MERGED = frozenset({"target", "cow", "retention", "volume"})
 Section = TypeVar("Section", bound=BaseModel)
 
 
@@ -69,7 +74,11 @@ def load(path: str) -> Config:
     _check_outline(document)
     spaces = _named(document, "cow", CowSpace, SHORT_NAME)
     _check_spaces(document, spaces)
-    builder = _VolumeBuilder(document, _named(document, "target", Target, SHORT_NAME), spaces)
+    retentions = _named(document, "retention", Retention, SHORT_NAME)
+    if NO_RETENTION in document.table("retention"):
+        document.complain(("retention", NO_RETENTION), "is the word for having none")
+    targets = _named(document, "target", Target, SHORT_NAME)
+    builder = _VolumeBuilder(document, targets, spaces, retentions)
     config = Config(
         path=path,
         daemon=_single(document, "daemon", Daemon),
@@ -121,11 +130,16 @@ class _VolumeBuilder:
     """Overlays ``[defaults]`` with each volume's own table and checks the result."""
 
     def __init__(
-        self, document: Document, targets: dict[str, Target], spaces: dict[str, CowSpace]
+        self,
+        document: Document,
+        targets: dict[str, Target],
+        spaces: dict[str, CowSpace],
+        retentions: dict[str, Retention],
     ) -> None:
         self.document = document
         self.targets = targets
         self.spaces = spaces
+        self.retentions = retentions
         self._raw = document.table("defaults")
         document.validate(Settings, self._raw, ("defaults",))
 
@@ -177,6 +191,7 @@ class _VolumeBuilder:
             name=name, driver=driver, target=target, every_s=settings.every, rpo_s=rpo, cow=cow,
             retry=settings.retry, block_size=settings.block_size,
             compression=settings.compression,
+            retention=self._retention(name, settings.retention, target),
         )  # fmt: skip
 
     def _overlaid(self, raw: object) -> Settings | None:
@@ -205,6 +220,18 @@ class _VolumeBuilder:
             self._complain(name, "targets", f"names '{chosen}', which is no target{near}")
             return None
         return chosen
+
+    def _retention(self, name: str, wanted: str | None, target: str) -> Retention | None:
+        if wanted is None or wanted == NO_RETENTION:
+            return None
+        if wanted not in self.document.table("retention"):
+            near = did_you_mean(wanted, [*self.retentions, NO_RETENTION])
+            self._complain(name, "retention", f"names '{wanted}', which is no retention{near}")
+        elif target in self.targets and self.targets[target].maintenance_key is None:
+            self._complain(
+                name, "retention", f"cannot be kept: [target.{target}] has no maintenance_key"
+            )
+        return self.retentions.get(wanted)
 
     def _cow(self, name: str, wanted: CowSettings) -> Cow | None:
         vg = name.split("/")[0]

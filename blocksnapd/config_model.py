@@ -19,6 +19,7 @@ from pydantic import (
     Field,
 )
 
+from blocksnapd.keep_rules import Rule, parse_rule
 from blocksnapd.units import GIB, KIB, format_size, parse_duration, parse_size
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ SOCKET_PATH_MAX = 107  # bytes of sockaddr_un.sun_path without the end mark
 Driver: TypeAlias = Literal["lvm", "scan"]
 
 LVM_NAME = re.compile(r"(?!-)(?!\.{1,2}$)[A-Za-z0-9+_.-]{1,127}")
+NO_RETENTION = "none"  # said by a volume whose defaults have one
 SHORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
@@ -39,6 +41,12 @@ def _from_text(parse: Callable[[str], Any], example: str) -> BeforeValidator:
         return parse(value)
 
     return BeforeValidator(convert)
+
+
+def _rule(value: object) -> Rule:
+    if not isinstance(value, str):
+        raise ValueError("must be a text like 'all for 2h' or '1/h for 2d'")
+    return parse_rule(value)
 
 
 def _power_of_two(low: int, high: int) -> AfterValidator:
@@ -129,10 +137,11 @@ class MetricsEndpoint(Frozen):
 
 
 class Target(Frozen):
-    """``[target.NAME]``: a place to ship to."""
+    """``[target.NAME]``: a place to ship to; with ``maintenance_key`` the daemon prunes there."""
 
     url: Annotated[str, AfterValidator(_local_url)]
     source_key: AbsolutePath
+    maintenance_key: AbsolutePath | None = None
 
     @property
     def directory(self) -> str:
@@ -150,6 +159,22 @@ class CowSpace(Frozen):
     vg: Annotated[str, AfterValidator(_vg_name)]
     size: Size | None = None
     reserve: Size = GIB
+
+
+class Retention(Frozen):
+    """``[retention.NAME]``: what is kept; see ``keep_rules.py`` for the rules of ``keep``.
+
+    ``max_delete_pct`` is the share of points that the daemon forgets at once without asking;
+    ``undelete_s`` how long a forgotten point can be brought back.
+    """
+
+    keep: Annotated[
+        tuple[Annotated[Rule, BeforeValidator(_rule)], ...], Field(min_length=1, strict=False)
+    ]
+    keep_tags: tuple[Annotated[str, Field(min_length=1)], ...] = Field(default=(), strict=False)
+    min_points: Annotated[int, Field(ge=1)] = 3
+    max_delete_pct: Annotated[float, Field(ge=0, le=100, strict=False)] = 30.0
+    undelete_s: Duration = Field(default=14 * 86_400.0, alias="undelete")
 
 
 class Retry(Frozen):
@@ -175,6 +200,7 @@ class Settings(Frozen):
     every: Annotated[Duration, Field(ge=1)] = 300.0
     rpo: Duration | None = None
     targets: tuple[str, ...] = Field(default=(), strict=False)
+    retention: str | None = None
     cow: CowSettings = CowSettings()
     retry: Retry = Retry()
     block_size: Annotated[Size, _power_of_two(4 * KIB, 64 * KIB)] = 4 * KIB
@@ -190,7 +216,10 @@ class Cow(Frozen):
 
 
 class Volume(Frozen):
-    """One protected volume, finished. ``cow`` is None for the driver ``scan``."""
+    """One protected volume, finished.
+
+    ``cow`` is None for the driver ``scan``; ``retention`` None: every point is kept for ever.
+    """
 
     name: str
     driver: Driver
@@ -201,6 +230,7 @@ class Volume(Frozen):
     retry: Retry
     block_size: int
     compression: int
+    retention: Retention | None = None
 
     @property
     def device(self) -> str:

@@ -108,6 +108,36 @@ def test_listen(tmp_path: Path, listen: str, wanted: tuple[Listen, ...]) -> None
     assert read(tmp_path, f"{GOOD}[metrics]\nlisten = {listen}\n").metrics.listen == wanted
 
 
+RETENTION = """[retention.standard]
+keep = ["all for 2h", "1/h for 2d"]
+keep_tags = ["release-*"]
+undelete = "3d"
+[retention.short]
+keep = ["all for 1d"]
+"""
+
+
+def test_retention(tmp_path: Path) -> None:
+    text = GOOD.replace("near.key", 'near.key"\nmaintenance_key = "/etc/blocksnap/m.key')
+    text = text.replace('rpo = "10m"', 'retention = "standard"') + '[volume."vg0/logs"]\n'
+    own = 'retention = "short"\n[volume."vg0/tmp"]\nretention = "none"\n'
+    config = read(tmp_path, text + own, keep="schema = 1\n" + RETENTION)
+    assert config.targets["near"].maintenance_key == "/etc/blocksnap/m.key"
+    found = config.volumes["vg0/home"].retention
+    assert found is not None
+    assert [rule.text for rule in found.keep] == ["all for 2h", "1/h for 2d"]
+    assert (found.keep_tags, found.min_points) == (("release-*",), 3)
+    assert (found.max_delete_pct, found.undelete_s) == (30, 3 * 86_400)
+    short = config.volumes["vg0/logs"].retention
+    assert short is not None
+    assert (short.keep[0].text, short.undelete_s) == ("all for 1d", 14 * 86_400)
+    assert config.volumes["vg0/tmp"].retention is None
+
+
+def test_without_a_word_every_point_is_kept(tmp_path: Path) -> None:
+    assert read(tmp_path, GOOD).volumes["vg0/home"].retention is None
+
+
 def test_conf_d_is_merged(tmp_path: Path) -> None:
     more = 'schema = 1\n[volume."vg0/mail"]\nevery = "1m"\n'
     config = read(tmp_path, GOOD, mail=more, daemon="[daemon]\nmax_parallel_runs = 7\n")
@@ -160,6 +190,23 @@ BAD = [
     ("[target.t]\nurl = 'srv'\nsource_key = '/k'", "'srv' is not a local directory"),
     ("[target.'a b']\nurl = '/x'", "target.\"a b\" is not a name"),
     ("[target.t]\nurl = '/x'\nsource_key = '/k'", "targets is missing: say which"),
+    ("[target.t]\nurl = '/x'\nsource_key = '/k'\nmaintenance_key = 'k'", "an absolute path"),
+    ("retention = 'x'", "volume.\"vg0/home\".retention names 'x', which is no"),
+    ("retention = 'standart'\n[retention.standard]\nkeep = ['all for 2h']", "mean 'standard'?"),
+    ("retention = 'nome'", "names 'nome', which is no retention; did you mean 'none'?"),
+    ("retention = 's'\n[retention.s]\nkeep = ['all for 2h']",
+     "volume.\"vg0/home\".retention cannot be kept: [target.near] has no maintenance_key"),
+    ("[retention.s]", "b.toml:12: retention.s.keep is missing"),
+    ("[retention.s]\nkeep = []", "b.toml:13: retention.s.keep"),
+    ("[retention.s]\nkeep = 'all for 2h'", "retention.s.keep must be a list"),
+    ("[retention.s]\nkeep = ['1/h']", "b.toml:13: retention.s.keep '1/h' is not a rule; write it"),
+    ("[retention.s]\nkeep = ['7/d for 2w']", "b.toml:13: retention.s.keep '7/d for 2w' does not"),
+    ("[retention.s]\nkeep = [3]", "retention.s.keep must be a text like 'all for 2h'"),
+    ("[retention.s]\nkeep = ['all for 2h']\nmin_points = 0", "s.min_points must be greater"),
+    ("[retention.s]\nkeep = ['all for 2h']\nmax_delete_pct = 101", "max_delete_pct must be less"),
+    ("[retention.s]\nkeep = ['all for 2h']\nundelete = '0s'", "s.undelete must be greater"),
+    ("[retention.s]\nkeep = ['all for 2h']\nkeep_tag = ['x']", "did you mean 'keep_tags'?"),
+    ("[retention.none]\nkeep = ['all for 2h']", "retention.none is the word for having none"),
 ]  # fmt: skip
 
 
