@@ -290,6 +290,8 @@ def _write_temp(path: str, parts: Iterable[bytes | memoryview]) -> int:
 
 
 def _read_at(fd: int, offset: int, size: int) -> bytes:
+    if not size:
+        return b""  # beyond the end an offset may be one that no system call takes
     data = os.pread(fd, size, offset)
     if len(data) == size:
         return data

@@ -47,7 +47,15 @@ def test_a_large_object_in_many_parts(store):
 
 @pytest.mark.parametrize(
     ("offset", "size", "found"),
-    [(0, 3, b"abc"), (2, 2, b"cd"), (4, 9, b"ef"), (6, 1, b""), (99, 5, b""), (0, 0, b"")],
+    [
+        (0, 3, b"abc"),
+        (2, 2, b"cd"),
+        (4, 9, b"ef"),
+        (6, 1, b""),
+        (99, 5, b""),
+        (0, 0, b""),
+        (1 << 64, 5, b""),
+    ],
 )
 def test_a_range_ends_where_the_object_ends(store, offset, size, found):
     store.put("six", [b"abcdef"])
