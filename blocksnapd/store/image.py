@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blocksnapd.model import U64, Extents
-from blocksnapd.store.frames import frame_blocks
 from blocksnapd.store.pack_reader import PackReader
 from blocksnapd.store.pieces import pieces
 
@@ -88,8 +87,8 @@ class Image:
 
     def _read_run(self, at: int, length: int, location: int, view: memoryview) -> None:
         # ``at`` is where the run's first byte falls in ``view``; it may be before its start.
-        size, each = self.block_size, frame_blocks(self.block_size)
-        pack, slot = location >> 32, location & 0xFFFF_FFFF
+        size, pack, slot = self.block_size, location >> 32, location & 0xFFFF_FFFF
+        each = self._pack(pack).slots_per_frame
         while length:
             within = slot % each
             count = min(length, each - within)

@@ -14,7 +14,7 @@ import numpy as np
 from blocksnapd.errors import RepositoryFormatError
 from blocksnapd.model import HASH_SIZE, U8, U64
 from blocksnapd.store.columns import pack_column, unpack_column
-from blocksnapd.store.frames import frame_blocks, sealed_size_max
+from blocksnapd.store.frames import FRAME_SIZE_MAX, FRAME_SUM_SIZE, sealed_size_max
 from blocksnapd.store.records import pack_record, unpack_record
 from blocksnapd.store.runs import Runs, runs_of
 from blocksnapd.store.seal import (
@@ -46,6 +46,7 @@ class IndexRecord(msgspec.Struct):
     identities: bytes
     frame_sizes: bytes
     zeros: list[RunsPart]
+    frame_sums: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +61,14 @@ class Footer:
     blocks: int
     frames: int
     block_size: int
+    frame_blocks: int
 
     def pack(self) -> bytes:
         """Return the 228 bytes."""
         return _FOOTER.pack(
             self.data_seal, self.index_seal, bytes.fromhex(self.repository_id), self.data_size,
             self.index_size, self.blocks, self.frames, self.block_size,
-            frame_blocks(self.block_size), FORMAT, FOOTER_SIZE, MAGIC,
+            self.frame_blocks, FORMAT, FOOTER_SIZE, MAGIC,
         )  # fmt: skip
 
 
@@ -74,16 +76,19 @@ class Footer:
 class PackIndex:
     """What a pack holds: ``blocks[s]`` and ``identities[s]`` of each slot, where frames start.
 
-    ``offsets`` has one entry more than there are frames. Shapes (slots,), (slots, 16).
+    ``offsets`` has one entry more than there are frames. ``frame_sums`` are those of the sealed
+    frames, none in packs of early writers. Shapes (slots,), (slots, 16), (frames, 8) or (0, 8).
     """
 
     point_id: str
     seq: int
     block_size: int
+    frame_blocks: int
     blocks: Runs
     zeros: Runs
     identities: U8
     offsets: U64
+    frame_sums: U8
 
     @property
     def slots(self) -> int:
@@ -92,7 +97,7 @@ class PackIndex:
 
     def frame_size(self, frame: int) -> int:
         """Return the bytes of blocks in a frame: less for the last."""
-        each = frame_blocks(self.block_size)
+        each = self.frame_blocks
         return min(each, self.slots - frame * each) * self.block_size
 
 
@@ -107,6 +112,7 @@ def pack_tail(
     data_size: int,
     frames: int,
     block_size: int,
+    frame_blocks: int,
 ) -> bytes:
     """Return index box and footer."""
     plain = pack_record(record)
@@ -119,12 +125,19 @@ def pack_tail(
         blocks=len(record.identities) // HASH_SIZE,
         frames=frames,
         block_size=block_size,
+        frame_blocks=frame_blocks,
     ).pack()
     return close_box(index_key, 0, plain, scope.binding("pack-index") + footer) + footer
 
 
 def index_record(
-    point_id: str, seq: int, blocks: U64, identities: U8, frame_sizes: list[int], zeros: Runs
+    point_id: str,
+    seq: int,
+    blocks: U64,
+    identities: U8,
+    frame_sizes: list[int],
+    zeros: Runs,
+    frame_sums: bytes = b"",
 ) -> IndexRecord:
     """Return the index of a pack whose slots hold ``blocks``, ascending."""
     starts, lengths = runs_of(blocks)
@@ -135,6 +148,7 @@ def index_record(
         identities=identities.tobytes(),
         frame_sizes=pack_column(np.array(frame_sizes, dtype=np.uint64)),
         zeros=pack_table(zeros, located=False),
+        frame_sums=frame_sums,
     )
 
 
@@ -148,14 +162,16 @@ def unpack_footer(data: bytes, scope: Scope) -> Footer:
     if len(data) < FOOTER_SIZE or data[-8:] != MAGIC:
         raise RepositoryFormatError(f"{scope.name} does not end like a pack")
     values = _FOOTER.unpack(data[-FOOTER_SIZE:])
-    footer = Footer(values[0], values[1], values[2].hex(), *values[3:8])
+    footer = Footer(values[0], values[1], values[2].hex(), *values[3:9])
     if values[9:11] != (FORMAT, FOOTER_SIZE):
         raise RepositoryFormatError(f"{scope.name} is a pack of format {values[9]}, not {FORMAT}")
     if footer.repository_id != scope.repository_id:
         raise RepositoryFormatError(f"{scope.name} belongs to repository {footer.repository_id}")
-    if footer.block_size not in _SIZES or values[8] != frame_blocks(footer.block_size):
+    if footer.block_size not in _SIZES:
         raise RepositoryFormatError(f"{scope.name} has blocks of {footer.block_size} bytes")
-    frames = -(-footer.blocks // values[8])
+    if not 1 <= footer.frame_blocks <= FRAME_SIZE_MAX // footer.block_size:
+        raise RepositoryFormatError(f"{scope.name} has frames of {footer.frame_blocks} blocks")
+    frames = -(-footer.blocks // footer.frame_blocks)
     if not 1 <= footer.blocks <= PACK_BLOCKS_MAX or footer.frames != frames:
         raise RepositoryFormatError(
             f"{scope.name} claims {footer.blocks} blocks in {footer.frames} frames"
@@ -191,19 +207,23 @@ def read_index(plain: bytes, footer: Footer, name: str) -> PackIndex:
     if len(record.identities) != HASH_SIZE * footer.blocks or blocks.blocks != footer.blocks:
         raise RepositoryFormatError(f"the index of {name} does not list {footer.blocks} blocks")
     sizes = unpack_column(record.frame_sizes, footer.frames)
-    if (sizes > sealed_size_max(footer.block_size)).any():
+    if (sizes > sealed_size_max(footer.block_size, footer.frame_blocks)).any():
         raise RepositoryFormatError(f"the index of {name} has a frame beyond the limit")
     offsets = np.concatenate([np.zeros(1, np.uint64), np.cumsum(sizes, dtype=np.uint64)])
     if int(offsets[-1]) != footer.data_size:
         raise RepositoryFormatError(f"the frames of {name} do not add up")
+    if len(record.frame_sums) not in (0, FRAME_SUM_SIZE * footer.frames):
+        raise RepositoryFormatError(f"the index of {name} has sums of other frames")
     return PackIndex(
         point_id=record.point_id,
         seq=record.seq,
         block_size=footer.block_size,
+        frame_blocks=footer.frame_blocks,
         blocks=blocks,
         zeros=read_table(record.zeros, located=False),
         identities=np.frombuffer(record.identities, dtype=np.uint8).reshape(-1, HASH_SIZE),
         offsets=offsets,
+        frame_sums=np.frombuffer(record.frame_sums, dtype=np.uint8).reshape(-1, FRAME_SUM_SIZE),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from blocksnapd.blocks import hash_blocks
 from blocksnapd.errors import ChecksumError, RepositoryFormatError
 from blocksnapd.model import HASH_SIZE, U8
-from blocksnapd.store.frames import FrameCodec, frame_blocks
+from blocksnapd.store.frames import FrameCodec
 from blocksnapd.store.keys import RestoreKey
 from blocksnapd.store.pack_format import unpack_tail
 from blocksnapd.store.seal import Scope, damaged, digest, open_key
@@ -46,7 +46,7 @@ class PackReader:
             or footer.block_size != place.block_size
         ):
             raise RepositoryFormatError(f"{ref.name} is not as its point says")
-        self._frame_blocks = frame_blocks(footer.block_size)
+        self._frame_blocks = footer.frame_blocks
         self._codec: FrameCodec | None = None
         if isinstance(key, RestoreKey):
             info = scope.binding("frame")

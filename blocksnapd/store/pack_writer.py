@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from blocksnapd.blocks import state_sum
 from blocksnapd.model import HASH_SIZE, U8, U64
-from blocksnapd.store.frames import FrameCodec, frame_blocks
+from blocksnapd.store.frames import FrameCodec, frame_blocks, frame_sum, frame_sum_key
 from blocksnapd.store.pack_format import PACK_BLOCKS_MAX, index_record, pack_tail
 from blocksnapd.store.point_format import PackRef
 from blocksnapd.store.runs import Runs, join, runs_of
@@ -75,12 +75,20 @@ class PackWriter:
     """Collects batches for one pack. ``add`` from one thread, ``finish`` from any one."""
 
     def __init__(
-        self, scope: Scope, *, point_id: str, seq: int, block_size: int, level: int
+        self,
+        scope: Scope,
+        *,
+        point_id: str,
+        seq: int,
+        block_size: int,
+        level: int,
+        frame_size: int,
     ) -> None:
         self.slots = 0
         self._scope = scope
         self._point_id, self._seq = point_id, seq
         self._block_size, self._level = block_size, level
+        self._frame_blocks = frame_blocks(block_size, min(frame_size, BATCH_SIZE))
         self._codec = FrameCodec(scope, new_key())
         self._sealed: list[Future[list[bytes]]] = []
         self._blocks: list[U64] = []
@@ -98,7 +106,7 @@ class PackWriter:
 
     def add(self, batch: Batch, workers: Executor, give_back: Callable[[Batch], None]) -> None:
         """Take ``batch``, whole frames unless it is the last; it is given back once sealed."""
-        frame = self.slots // frame_blocks(self._block_size)
+        frame = self.slots // self._frame_blocks
         self._blocks.append(batch.blocks[: batch.count].copy())
         self._hashes.append(batch.hashes[: batch.count].copy())
         self.slots += batch.count
@@ -126,9 +134,11 @@ class PackWriter:
         """
         frames = [frame for sealed in self._sealed for frame in sealed.result()]
         sizes = [len(frame) for frame in frames]
+        sum_key = frame_sum_key(key.hash_key)
         record = index_record(
             self._point_id, self._seq, np.concatenate(self._blocks),
             np.concatenate(self._hashes), sizes, join(zeros),
+            b"".join(frame_sum(frame, sum_key) for frame in frames),
         )  # fmt: skip
         tail = pack_tail(
             self._scope,
@@ -140,6 +150,7 @@ class PackWriter:
             data_size=sum(sizes),
             frames=len(frames),
             block_size=self._block_size,
+            frame_blocks=self._frame_blocks,
         )
         hasher = blake3()
         for part in (*frames, tail):
@@ -157,7 +168,8 @@ class PackWriter:
     def _seal(self, frame: int, batch: Batch, give_back: Callable[[Batch], None]) -> list[bytes]:
         raw = batch.count * self._block_size
         try:
-            frames = self._codec.seal(frame, batch.data.data[:raw], self._level)
+            frame_size = self._frame_blocks * self._block_size
+            frames = self._codec.seal(frame, batch.data.data[:raw], self._level, frame_size)
         finally:
             batch.count = 0
             give_back(batch)

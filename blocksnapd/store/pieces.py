@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from blocksnapd.store.frames import FRAME_SIZE, frame_blocks
 from blocksnapd.store.pack_reader import PackReader
 from blocksnapd.store.runs import SLOT_BITS, SLOT_MASK, Runs, expand
 
@@ -96,13 +95,13 @@ def _split(reader: PackReader, blocks: U64, slots: U64) -> Iterator[_Job]:
     # Cut the wanted slots of a pack into jobs of at most a piece, and where a gap is wide.
     order = np.argsort(slots, kind="stable")
     blocks, slots = blocks[order], slots[order]
-    each = frame_blocks(reader.index.block_size)
+    each = reader.slots_per_frame
     frames = (slots // np.uint64(each)).astype(np.intp)
     needed = np.unique(frames)
     offsets = reader.index.offsets
     gaps = offsets[needed[1:]] - offsets[needed[:-1] + 1]
     first = 0
-    per_job = PIECE_SIZE // FRAME_SIZE
+    per_job = max(1, PIECE_SIZE // (each * reader.index.block_size))
     while first < len(needed):
         end = first + 1
         while end < len(needed) and end - first < per_job and gaps[end - 1] <= _GAP_SIZE_MAX:

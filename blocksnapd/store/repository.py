@@ -20,6 +20,7 @@ from blocksnapd.errors import (
 )
 from blocksnapd.store.compression import LEVEL_DEFAULT
 from blocksnapd.store.files import LocalStore, local_path
+from blocksnapd.store.frames import FRAME_SIZE_DEFAULT, FRAME_SIZES
 from blocksnapd.store.identity import check_repository, other_repository
 from blocksnapd.store.image import Image
 from blocksnapd.store.keys import (
@@ -82,9 +83,10 @@ class Repository:
         metadata: MaintenanceKey | None,
         *,
         level: int = LEVEL_DEFAULT,
+        frame_size: int = FRAME_SIZE_DEFAULT,
     ) -> None:
         self._store, self._id, self._source = store, repository_id, source
-        self._metadata, self._level = metadata, level
+        self._metadata, self._level, self._frame_size = metadata, level, frame_size
 
     @classmethod
     def open(
@@ -96,14 +98,17 @@ class Repository:
         restore_key: str | RestoreKey | None = None,
         passphrase: Callable[[], str] | str | None = None,
         level: int = LEVEL_DEFAULT,
+        frame_size: int = FRAME_SIZE_DEFAULT,
     ) -> Repository:
         """Open the repository at ``url`` with the keys at hand: values, or paths of key files.
 
         Without any key only ``volumes`` and ``outlines`` work; with source_key writing does too;
-        with maintenance_key all that reads no content; with restore_key everything.
+        with maintenance_key all that reads no content; with restore_key everything. What is
+        written is compressed at ``level`` in frames of ``frame_size`` bytes, of ``FRAME_SIZES``.
 
         Raises:
-            UsageError: ``url`` is of a kind that this version cannot open.
+            UsageError: ``url`` is of a kind that this version cannot open, or there are no such
+                frames.
             StoreMissingError: nothing is there, or another repository than the keys'.
             RepositoryFormatError, ChecksumError: repo.json is of another format, or damaged.
             KeyMissingError: a key file cannot be read.
@@ -116,8 +121,9 @@ class Repository:
         if isinstance(source_key, str):
             source_key = load_source(source_key)
         return cls.on(
-            store, source=source_key, maintenance=maintenance_key, restore=restore_key, level=level
-        )
+            store, source=source_key, maintenance=maintenance_key, restore=restore_key,
+            level=level, frame_size=frame_size,
+        )  # fmt: skip
 
     @classmethod
     def on(
@@ -128,8 +134,11 @@ class Repository:
         maintenance: MaintenanceKey | None = None,
         restore: RestoreKey | None = None,
         level: int = LEVEL_DEFAULT,
+        frame_size: int = FRAME_SIZE_DEFAULT,
     ) -> Repository:
         """Open the repository in ``store``; raises as ``open``."""
+        if frame_size not in FRAME_SIZES:
+            raise UsageError(f"frames cannot have {frame_size} bytes, only {FRAME_SIZES}")
         metadata = restore or maintenance
         if source is None and metadata is not None:
             source = metadata.source
@@ -137,7 +146,7 @@ class Repository:
         for key in (maintenance, restore):
             if key is not None and key.source.repository_id != repository_id:
                 raise other_repository(store, repository_id, key.source)
-        return cls(store, repository_id, source, metadata, level=level)
+        return cls(store, repository_id, source, metadata, level=level, frame_size=frame_size)
 
     @property
     def repository_id(self) -> str:
@@ -194,7 +203,7 @@ class Repository:
             self._check_base(volume_id, point_id, base)
             return Sink(
                 self._store, key, lock, volume_id=volume_id, point_id=point_id,
-                block_size=block_size, base=base, level=self._level,
+                block_size=block_size, base=base, level=self._level, frame_size=self._frame_size,
                 day=time.strftime("%Y%m%d", time.gmtime()),
             )  # fmt: skip
         except BaseException:

@@ -51,11 +51,13 @@ class Sink:
         base: PointHead | None,
         day: str,
         level: int,
+        frame_size: int,
     ) -> None:
         self._store, self._key, self._lock = store, key, lock
         self._volume_id, self._point_id, self._base = volume_id, point_id, base
         self._seq = base.seq + 1 if base else 1
-        self._block_size, self._day, self._level = block_size, day, level
+        self._block_size, self._day = block_size, day
+        self._level, self._frame_size = level, frame_size
         self._layer = TableWriter(located=True)
         self._zeros = TableWriter(located=False)
         self._zeros_since_pack: list[Runs] = []
@@ -173,7 +175,7 @@ class Sink:
         self._pack_count += 1
         return PackWriter(
             scope, point_id=self._point_id, seq=self._seq, block_size=self._block_size,
-            level=self._level,
+            level=self._level, frame_size=self._frame_size,
         )  # fmt: skip
 
     def _close_pack(self, pack: PackWriter) -> None:

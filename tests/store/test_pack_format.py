@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from blocksnapd.errors import FormatError, RepositoryFormatError
 from blocksnapd.model import HASH_SIZE
-from blocksnapd.store.frames import frame_blocks
+from blocksnapd.store.frames import FRAME_SIZES, frame_blocks
 from blocksnapd.store.keys import new_keys
 from blocksnapd.store.pack_format import (
     FOOTER_SIZE,
@@ -28,43 +28,51 @@ KEYS = new_keys("0123456789abcdef" * 2)
 SCOPE = Scope(KEYS.source.repository_id, "v", "v/v/d/20260102/x.pk")
 
 
-def make(blocks: np.ndarray, sizes: list[int], block_size: int = 4096) -> bytes:
+def make(
+    blocks: np.ndarray, sizes: list[int], block_size: int = 4096, frame_size: int = 65536
+) -> bytes:
     identities = np.arange(len(blocks) * HASH_SIZE, dtype=np.uint8).reshape(-1, HASH_SIZE)
     zeros = Runs.zeros(np.array([7], dtype=np.uint64), np.array([3], dtype=np.uint64))
     return pack_tail(
         SCOPE,
-        record=index_record("p" + "0" * 16, 9, blocks, identities, sizes, zeros),
+        record=index_record(
+            "p" + "0" * 16, 9, blocks, identities, sizes, zeros, bytes(range(8)) * len(sizes)
+        ),
         data_key=new_key(), index_key=new_key(), data_public=KEYS.source.data_public,
         metadata_public=KEYS.source.metadata_public, data_size=sum(sizes), frames=len(sizes),
-        block_size=block_size,
+        block_size=block_size, frame_blocks=frame_blocks(block_size, frame_size),
     )  # fmt: skip
 
 
 @settings(max_examples=40)
-@given(st.data(), st.sampled_from([4096, 16384, 65536]))
-def test_a_tail_comes_back(data, block_size):
-    each = frame_blocks(block_size)
+@given(st.data(), st.sampled_from([4096, 16384, 65536]), st.sampled_from(FRAME_SIZES))
+def test_a_tail_comes_back(data, block_size, frame_size):
+    each = frame_blocks(block_size, frame_size)
     frames = data.draw(st.integers(1, 4))
     count = (frames - 1) * each + data.draw(st.sampled_from([1, each]))
-    picks = data.draw(st.sets(st.integers(0, 2**50), min_size=count, max_size=count))
-    blocks = np.array(sorted(picks), dtype=np.uint64)
-    sizes = data.draw(st.lists(st.integers(17, 65552), min_size=frames, max_size=frames))
-    index, footer = unpack_tail(make(blocks, sizes, block_size), SCOPE, KEYS.metadata_private)
-    assert expand(Runs(index.blocks.starts, index.blocks.lengths, index.blocks.starts))[
-        0
-    ].tolist() == sorted(picks)
+    steps = np.random.default_rng(data.draw(st.integers(0, 99))).integers(1, 2**40, count)
+    blocks = np.cumsum(steps * data.draw(st.sampled_from([1, 0])) + 1).astype(np.uint64)
+    largest = frame_size + 16
+    sizes = data.draw(st.lists(st.integers(17, largest), min_size=frames, max_size=frames))
+    tail = make(blocks, sizes, block_size, frame_size)
+    index, footer = unpack_tail(tail, SCOPE, KEYS.metadata_private)
+    assert (
+        expand(Runs(index.blocks.starts, index.blocks.lengths, index.blocks.starts))[0].tolist()
+        == blocks.tolist()
+    )
+    assert index.frame_sums.tobytes() == bytes(range(8)) * frames
     assert np.diff(index.offsets).tolist() == sizes
     assert index.slots == footer.blocks == count
     assert (index.point_id, index.seq) == ("p" + "0" * 16, 9)
     assert index.zeros.starts.tolist() == [7]
     raw = [index.frame_size(frame) for frame in range(frames)]
     assert sum(raw) == count * block_size
-    assert raw[:-1] == [65536] * (frames - 1)
+    assert raw[:-1] == [frame_size] * (frames - 1)
 
 
 def test_the_table_costs_little_more_than_the_identities():
     tail = make(np.arange(8192, dtype=np.uint64), [26000] * 512)
-    assert len(tail) < 8192 * HASH_SIZE + 1024
+    assert len(tail) < 8192 * HASH_SIZE + 512 * 8 + 1024
 
 
 @given(st.binary(max_size=300))
@@ -98,7 +106,7 @@ def test_a_tail_under_another_name_is_refused():
 
 def footer(blocks: int = 20, data_size: int = 5900) -> Footer:
     frames = -(-blocks // 16)
-    return Footer(bytes(80), bytes(80), SCOPE.repository_id, data_size, 0, blocks, frames, 4096)
+    return Footer(bytes(80), bytes(80), SCOPE.repository_id, data_size, 0, blocks, frames, 4096, 16)
 
 
 @settings(max_examples=200)
@@ -114,7 +122,7 @@ def footer(blocks: int = 20, data_size: int = 5900) -> Footer:
                 ), max_size=2,
             ),
             "identities": st.binary(max_size=40), "frame_sizes": st.binary(max_size=30),
-            "zeros": st.just([]),
+            "zeros": st.just([]), "frame_sums": st.binary(max_size=9),
         }
     ).map(msgspec.msgpack.encode)
 )  # fmt: skip
@@ -132,4 +140,12 @@ def test_a_footer_beyond_the_limits_is_refused(blocks):
     made = footer(20).pack()
     data = made[:188] + blocks.to_bytes(4, "little") + made[192:]
     with pytest.raises(RepositoryFormatError, match="claims"):
+        unpack_footer(data, SCOPE)
+
+
+@pytest.mark.parametrize("each", [0, 257, 2**32 - 1])
+def test_a_footer_with_frames_beyond_the_limit_is_refused(each):
+    made = footer(20).pack()
+    data = made[:200] + each.to_bytes(4, "little") + made[204:]
+    with pytest.raises(RepositoryFormatError, match=f"frames of {each} blocks"):
         unpack_footer(data, SCOPE)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from blocksnapd.blocks import hash_blocks, state_sum
+from blocksnapd.store.frames import frame_sum, frame_sum_key
 from blocksnapd.store.keys import bind_keys, new_keys
 from blocksnapd.store.layers import PackPlace
 from blocksnapd.store.pack_reader import PackReader
@@ -29,7 +30,9 @@ def make_pack():
     data = rng.integers(0, 5, 300 * SIZE, dtype=np.uint8)
     hashes = hash_blocks(data.data, SIZE, KEYS.source.hash_key)
     scope = Scope(KEYS.source.repository_id, "v", NAME)
-    writer = PackWriter(scope, point_id="p" + "0" * 16, seq=1, block_size=SIZE, level=1)
+    writer = PackWriter(
+        scope, point_id="p" + "0" * 16, seq=1, block_size=SIZE, level=1, frame_size=65536
+    )
     back: SimpleQueue[Batch] = SimpleQueue()
     with ThreadPoolExecutor(2) as workers:
         at = 0
@@ -77,3 +80,11 @@ def test_every_frame_reads_back(made):
     assert found == data.tobytes()
     assert reader.identities(np.arange(300)).tobytes() == hashes.tobytes()
     assert reader.index.slots == finished.ref.blocks == 300
+
+
+def test_the_index_has_the_sum_of_every_sealed_frame(made):
+    reader, key = reader_of(made[4]), frame_sum_key(KEYS.source.hash_key)
+    for frame in range(reader.frames):
+        assert reader.index.frame_sums[frame].tobytes() == frame_sum(
+            reader.read(frame, frame + 1), key
+        )
