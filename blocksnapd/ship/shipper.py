@@ -1,7 +1,7 @@
 """Ships what differs: read, hash, leave out what did not change, hand the rest to a sink.
 
 Everything works on arrays of blocks, one batch of at most ``BATCH_SIZE`` bytes at a time.
-Runs in one thread and blocks; only :mod:`blocksnapd.ship.reading` reads ahead in another.
+Runs in one thread and blocks; :mod:`blocksnapd.ship.reading` reads and hashes ahead in others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from blocksnapd import blocks as block_math
 from blocksnapd.errors import CancelledRunError
 from blocksnapd.model import HASH_SIZE, U8, U64, Extents
 from blocksnapd.ship.reading import BATCH_SIZE, read_ahead
-from blocksnapd.ship.spans import Batch, batches, blocks_to_runs
+from blocksnapd.ship.spans import batches, blocks_to_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,17 +89,18 @@ class Shipper:
         """
         plan = batches(extents, self._block_size, BATCH_SIZE // self._block_size)
         total = extents.size
-        for batch, data in read_ahead(self._reader, plan, self._block_size):
+        for batch, data, hashes in read_ahead(self._reader, plan, self._block_size, self._identify):
             if self._cancelled():
                 raise CancelledRunError("the run was cancelled while it shipped")
-            self._ship_batch(batch, data)
+            self._ship_batch(batch.blocks(), data, hashes)
             done = min(self._done.read_bytes, total)
             self._progress(Progress(done, total, self._done.changed_bytes))
         return self._done
 
-    def _ship_batch(self, batch: Batch, data: memoryview) -> None:
-        blocks = batch.blocks()
-        hashes = identities(data, self._block_size, self._hash_key)
+    def _identify(self, data: memoryview) -> U8:
+        return identities(data, self._block_size, self._hash_key)
+
+    def _ship_batch(self, blocks: U64, data: memoryview, hashes: U8) -> None:
         self._done.read_bytes += len(data)
         if self._known is None:
             changed = ~block_math.is_zero_hash(hashes)
