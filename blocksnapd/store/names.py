@@ -18,6 +18,7 @@ _NAME = re.compile(rf"{_PART}(?:/{_PART})*")
 _VOLUME = re.compile(_PART)
 _POINT_ID = re.compile(r"p[0-9a-f]{16}")
 _POINT = re.compile(rf"v/({_PART})/p/([0-9a-f]{{16}})-(p[0-9a-f]{{16}})\.pt")
+_PACK = re.compile(rf"v/({_PART})/d/([0-9]{{8}})/([pr][0-9a-f]{{16}})-[0-9a-f]{{4,8}}-[0-9a-f]{{8}}\.pk")
 _LAYER = re.compile(rf"v/({_PART})/l/([0-9a-f]{{16}})-([0-9a-f]{{16}})-[0-9a-f]{{8}}\.ly")
 _MANIFEST = re.compile(rf"m/({_PART})/([0-9a-f]{{16}})\.mf")
 _COLLECTION = re.compile(rf"g/({_PART})/([0-9a-f]{{16}})\.(cond|done)")
@@ -30,6 +31,14 @@ class PointName(NamedTuple):
     volume_id: str
     seq: int
     point_id: str
+
+
+class PackName(NamedTuple):
+    """What the name of a pack says; ``session`` is a point's id, or that of a repacking."""
+
+    volume_id: str
+    day: str
+    session: str
 
 
 class RecordName(NamedTuple):
@@ -124,6 +133,23 @@ def is_point_name(name: str) -> bool:
 def pack_name(volume_id: str, day: str, point_id: str, number: int, nonce: str) -> str:
     """Return the name of the pack ``number`` of a session; ``nonce`` makes each attempt its own."""
     return f"{packs_prefix(volume_id)}{day}/{point_id}-{number:04x}-{nonce}.pk"
+
+
+def repacked_name(volume_id: str, day: str, generation: int, number: int, nonce: str) -> str:
+    """Return the name of the pack ``number`` that replaces others from manifest ``generation``."""
+    return f"{packs_prefix(volume_id)}{day}/r{generation:016x}-{number:04x}-{nonce}.pk"
+
+
+def parse_pack_name(name: str) -> PackName:
+    """Return what a pack's name says.
+
+    Raises:
+        RepositoryFormatError: ``name`` is not a pack's.
+    """
+    match = _PACK.fullmatch(name)
+    if match is None:
+        raise RepositoryFormatError(f"{name[:140]!r} is not the name of a pack")
+    return PackName(match[1], match[2], match[3])
 
 
 def layers_prefix(volume_id: str) -> str:

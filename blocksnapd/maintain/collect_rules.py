@@ -1,0 +1,115 @@
+"""What may be condemned, when it may be deleted, and what to believe of a listing. Pure.
+
+The writer's half, and why both together lose nothing, is in ``store/collection_rules.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from blocksnapd.store.collection_rules import SESSION_S_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+DAY_S = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """For how long things are left alone, in seconds by the store's clock.
+
+    Attributes:
+        young_s: nothing younger is ever condemned.
+        leftover_s: nor, while a session may be going on, what could be its own.
+        wait_s: from the publication of a list to the first deletion; readers that opened a point
+            before have so long to finish.
+        session_s: for how long a session may go on.
+    """
+
+    young_s: float = 2 * DAY_S
+    leftover_s: float = SESSION_S_MAX + DAY_S
+    wait_s: float = DAY_S
+    session_s: float = SESSION_S_MAX
+
+    def __post_init__(self) -> None:
+        # Sessions end before what they wrote can be taken for a leftover.
+        if not 0 <= self.young_s <= self.leftover_s > self.session_s or self.wait_s < 0:
+            raise ValueError("leftovers must be kept for longer than a session lasts")
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A published list that waits for its deletion.
+
+    ``is_locked`` tells whether this collection holds the writer's lock: True, False because a
+    writer has it, None where there are no locks.
+    """
+
+    epoch: int
+    age_s: float
+    newest_epoch: int
+    newest_age_s: float
+    is_locked: bool | None
+
+
+def next_epoch(seen: int, manifest_epoch: int, newest_epoch: int) -> int:
+    """Return the epoch of the next list: above all that was ever published or noted."""
+    return max(seen, manifest_epoch, newest_epoch) + 1
+
+
+def may_condemn(age_s: float, *, is_locked: bool | None, patience: Patience) -> bool:
+    """Return whether a dead object of that age may go on a list.
+
+    Args:
+        age_s: since it was written.
+        is_locked: as in ``Pending``; with the lock in hand there was no session that filled it.
+        patience: the limits.
+    """
+    return age_s >= (patience.young_s if is_locked else patience.leftover_s)
+
+
+def has_waited(pending: Pending, patience: Patience) -> bool:
+    """Return whether readers had their time, and looks that came late have come."""
+    return pending.age_s >= patience.wait_s
+
+
+def has_progress(pending: Pending, patience: Patience) -> bool:
+    """Return whether every session that started before the list was published has ended.
+
+    The newest point's session saw the list; or there is no session now; or, where nobody can
+    tell, none has committed for longer than a session may last.
+    """
+    if pending.newest_epoch >= pending.epoch or pending.is_locked is True:
+        return True
+    idle_s = min(pending.age_s, pending.newest_age_s)
+    return pending.is_locked is None and idle_s > patience.session_s
+
+
+def sweep(condemned: Iterable[str], dead: Collection[str]) -> tuple[list[str], list[str]]:
+    """Return what of a list is deleted, and what is spared since it is not dead any more."""
+    names = list(condemned)
+    return [n for n in names if n in dead], [n for n in names if n not in dead]
+
+
+def outlived(epochs: Iterable[int], done: Collection[int], newest_epoch: int) -> list[int]:
+    """Return the epochs whose list and proof nobody asks for any more.
+
+    A writer asks for all above the one it noted, or its base did. The last one stays, so that
+    epochs only grow.
+    """
+    known = sorted(epochs)
+    return [e for e in known[:-1] if e in done and e <= newest_epoch]
+
+
+def replaced_manifests(
+    generations: Iterable[int],
+    ages_s: dict[int, float],
+    *,
+    keep: int = 8,
+    keep_s: float = 2 * DAY_S,
+) -> list[int]:
+    """Return the generations that may go: not of the last ``keep``, and older than ``keep_s``."""
+    known = sorted(generations)
+    return [g for g in known[:-keep] if ages_s.get(g, 0.0) >= keep_s]
