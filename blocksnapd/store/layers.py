@@ -1,32 +1,76 @@
-"""A point's layer, checked; and the map that a chain of points adds up to. Pure.
+"""Layers: a point's own, checked; any, read by pieces; and what a chain of them says. Pure.
 
-See FORMAT.md § 7. A map is runs (``runs.py``), so that opening a point costs memory by how
+See FORMAT.md §§ 7 and 12. A map is runs (``runs.py``), so that opening a point costs memory by how
 scattered the changes are, not by the size of the image.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from blocksnapd.errors import RepositoryFormatError
-from blocksnapd.store.runs import ZERO, Runs, interleave, is_ascending, overlay
+from blocksnapd.store.runs import (
+    SLOT_BITS,
+    SLOT_MASK,
+    ZERO,
+    Runs,
+    interleave,
+    is_ascending,
+    overlay_all,
+)
 from blocksnapd.store.tables import check_locations, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from blocksnapd.model import U64
+    from blocksnapd.store.layer_format import LayerHead
     from blocksnapd.store.point_format import Body, Header, PackRef
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """What one point says: runs of content and zeros, and how many blocks its image has."""
+    """What changed up to an image of ``blocks`` blocks: runs of content and zeros.
+
+    A block from ``floor`` on that is in no run is zero; one below it is as in the image before,
+    and zero too where that had already ended.
+    """
 
     runs: Runs
     blocks: int
+    floor: int
+
+
+class Span(Protocol):
+    """A layer that can be read piece by piece: a point's own, or a merged one. Thread-safe."""
+
+    @property
+    def name(self) -> str:
+        """The object it is read from."""
+
+    @property
+    def head(self) -> LayerHead:
+        """Between which points it lies, and what it tells."""
+
+    @property
+    def packs(self) -> int:
+        """How many packs its locations count in."""
+
+    def marks(self) -> tuple[U64, U64]:
+        """Return where its parts begin, ascending, and how many runs each has."""
+
+    def runs(self, first: int, end: int) -> Runs:
+        """Return what it says of the blocks ``first`` up to but without ``end``.
+
+        Raises:
+            ChecksumError, RepositoryFormatError: it is damaged. StoreError: the place failed.
+        """
+
+    def places(self, pack: int) -> tuple[int, list[PackPlace]]:
+        """Return the stretch of its packs that ``pack`` is in: the first one's index, and all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +98,7 @@ def check_layer(header: Header, body: Body) -> Layer:
     outside = len(runs) and int(runs.ends[-1]) > header.blocks
     if outside or not is_ascending(runs.starts, runs.lengths):
         raise RepositoryFormatError(f"the layer of {header.name} overlaps, or passes the end")
-    return Layer(runs, header.blocks)
+    return Layer(runs, header.blocks, 0 if header.kind == "full" else header.blocks)
 
 
 def pack_places(header: Header, body: Body, inline_at: int) -> list[PackPlace]:
@@ -75,29 +119,42 @@ def pack_places(header: Header, body: Body, inline_at: int) -> list[PackPlace]:
     return places
 
 
+def renumbered(runs: Runs, numbers: U64) -> Runs:
+    """Return ``runs`` with pack ``i`` of their locations called ``numbers[i]``."""
+    locations = runs.locations.copy()
+    has = locations != ZERO
+    places = locations[has]
+    locations[has] = numbers[places >> SLOT_BITS] << SLOT_BITS | places & SLOT_MASK
+    return Runs(runs.starts, runs.lengths, locations)
+
+
 def relocate(runs: Runs, first_pack: int) -> Runs:
     """Return ``runs`` with pack indexes that count from ``first_pack``."""
     moved = runs.locations + np.uint64(first_pack << 32)
     return Runs(runs.starts, runs.lengths, np.where(runs.locations == ZERO, ZERO, moved))
 
 
-def flatten(layers: Sequence[Layer]) -> Runs:
-    """Return the content that ``layers``, oldest to newest, the first full, add up to.
+def floors(heads: Sequence[tuple[int, int]], blocks: int) -> list[int]:
+    """Return from which block on each layer of a chain tells everything.
 
-    Neighbours are merged pairwise, so that every run is moved log2(layers) times, not once for
-    each layer above it.
+    Args:
+        heads: blocks and own floor of each layer, oldest first.
+        blocks: of the image that the oldest one is laid over.
     """
-    level = list(layers)
-    while len(level) > 1:
-        pairs = [level[at : at + 2] for at in range(0, len(level), 2)]
-        level = [_over(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
-    return level[0].runs.content()
+    found = []
+    for own_blocks, floor in heads:
+        found.append(min(floor, blocks))
+        blocks = own_blocks
+    return found
 
 
-def _over(older: Layer, newer: Layer) -> Layer:
-    # An image that ended earlier holds nothing beyond, also for those who grow it again.
-    kept = older.runs.cut(0, newer.blocks)
-    if newer.blocks > older.blocks:
-        grown = np.array([older.blocks], dtype=np.uint64)
-        kept = overlay(kept, Runs.zeros(grown, np.uint64(newer.blocks) - grown))
-    return Layer(overlay(kept, newer.runs), newer.blocks)
+def flatten(layers: Sequence[Layer]) -> Runs:
+    """Return the content that ``layers``, oldest to newest, the first full, add up to."""
+    limits = floors([(layer.blocks, layer.floor) for layer in layers], 0)
+    newest_first, end = [], None
+    for layer, floor in zip(reversed(layers), reversed(limits), strict=True):
+        newest_first.append(layer.runs if end is None else layer.runs.cut(0, end))
+        end = floor if end is None else min(end, floor)
+        if end == 0:
+            break
+    return overlay_all(newest_first)[0].content()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from blocksnapd.errors import KeyMissingError, NotFoundError, StoreMissingError
 from blocksnapd.model import RestorePoint
 from blocksnapd.store.layers import (
@@ -13,7 +15,7 @@ from blocksnapd.store.layers import (
     check_layer,
     flatten,
     pack_places,
-    relocate,
+    renumbered,
 )
 from blocksnapd.store.point_format import (
     POINT_SIZE_MAX,
@@ -148,7 +150,8 @@ def map_of(chain: list[LoadedPoint]) -> PointMap:
     places: list[PackPlace] = []
     layers: list[Layer] = []
     for loaded in chain:
-        layer = loaded.layer()
-        layers.append(Layer(relocate(layer.runs, len(places)), layer.blocks))
-        places += loaded.places()
+        layer, own = loaded.layer(), loaded.places()
+        numbers = np.arange(len(own), dtype=np.uint64) + np.uint64(len(places))
+        layers.append(Layer(renumbered(layer.runs, numbers), layer.blocks, layer.floor))
+        places += own
     return PointMap(flatten(layers), places)
