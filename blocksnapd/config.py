@@ -26,11 +26,13 @@ from blocksnapd.config_model import (
     Daemon,
     Driver,
     Listen,
+    Maintenance,
     MetricsEndpoint,
     Retention,
     Retry,
     Settings,
     Target,
+    Verify,
     Volume,
 )
 from blocksnapd.units import format_duration
@@ -47,16 +49,19 @@ __all__ = [
     "Daemon",
     "Driver",
     "Listen",
+    "Maintenance",
     "MetricsEndpoint",
     "Retention",
     "Retry",
     "Target",
+    "Verify",
     "Volume",
     "load",
 ]
 
 _SECTIONS = (
-    "schema", "daemon", "control", "metrics", "defaults", "target", "cow", "retention", "volume",
+    "schema", "daemon", "control", "metrics", "maintenance", "defaults", "target", "cow",
+    "retention", "volume",
 )  # fmt: skip
 _MERGED = frozenset({"target", "cow", "retention", "volume"})
 Section = TypeVar("Section", bound=BaseModel)
@@ -84,6 +89,7 @@ def load(path: str) -> Config:
         daemon=_single(document, "daemon", Daemon),
         control=_single(document, "control", Control),
         metrics=_single(document, "metrics", MetricsEndpoint),
+        maintenance=_single(document, "maintenance", Maintenance),
         targets=builder.targets,
         cow=spaces,
         volumes=builder.volumes(),
@@ -191,7 +197,7 @@ class _VolumeBuilder:
             name=name, driver=driver, target=target, every_s=settings.every, rpo_s=rpo, cow=cow,
             retry=settings.retry, block_size=settings.block_size,
             compression=settings.compression,
-            retention=self._retention(name, settings.retention, target),
+            retention=self._retention(name, settings.retention, target), verify=settings.verify,
         )  # fmt: skip
 
     def _overlaid(self, raw: object) -> Settings | None:

@@ -49,6 +49,13 @@ def _rule(value: object) -> Rule:
     return parse_rule(value)
 
 
+def _share_per_day(value: object) -> float:
+    found = re.fullmatch(r"(\d{1,3}(?:\.\d+)?) ?% ?(?:/ ?|per )(?:d|day)", str(value))
+    if not found or float(found[1]) > 100:
+        raise ValueError(f"{value!r} is not a share like '5%/day', from 0 to 100")
+    return float(found[1]) / 100
+
+
 def _power_of_two(low: int, high: int) -> AfterValidator:
     def check(value: int) -> int:
         if not low <= value <= high or value & (value - 1):
@@ -177,6 +184,21 @@ class Retention(Frozen):
     undelete_s: Duration = Field(default=14 * 86_400.0, alias="undelete")
 
 
+class Maintenance(Frozen):
+    """``[maintenance]``: how often repositories are merged, pruned, collected and verified."""
+
+    every_s: Annotated[Duration, Field(ge=1)] = Field(default=1800.0, alias="every")
+
+
+class Verify(Frozen):
+    """``verify``: how often structure is checked whole, and which share of the packs each day."""
+
+    structure_s: Duration = Field(default=86_400.0, alias="structure")
+    data_per_day: Annotated[float, BeforeValidator(_share_per_day)] = Field(
+        default=0.05, alias="data"
+    )
+
+
 class Retry(Frozen):
     """The wait after a failed run: ``first_s``, then ``factor`` times more, up to ``max_s``."""
 
@@ -201,6 +223,7 @@ class Settings(Frozen):
     rpo: Duration | None = None
     targets: tuple[str, ...] = Field(default=(), strict=False)
     retention: str | None = None
+    verify: Verify = Verify()
     cow: CowSettings = CowSettings()
     retry: Retry = Retry()
     block_size: Annotated[Size, _power_of_two(4 * KIB, 64 * KIB)] = 4 * KIB
@@ -231,6 +254,7 @@ class Volume(Frozen):
     block_size: int
     compression: int
     retention: Retention | None = None
+    verify: Verify = Verify()
 
     @property
     def device(self) -> str:
@@ -245,6 +269,7 @@ class Config(Frozen):
     daemon: Daemon
     control: Control
     metrics: MetricsEndpoint
+    maintenance: Maintenance
     targets: dict[str, Target]
     cow: dict[str, CowSpace]
     volumes: dict[str, Volume]

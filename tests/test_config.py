@@ -138,6 +138,18 @@ def test_without_a_word_every_point_is_kept(tmp_path: Path) -> None:
     assert read(tmp_path, GOOD).volumes["vg0/home"].retention is None
 
 
+def test_maintenance_and_verification(tmp_path: Path) -> None:
+    left_out = read(tmp_path, GOOD)
+    assert left_out.maintenance.every_s == 1800
+    assert left_out.volumes["vg0/home"].verify.data_per_day == 0.05
+    text = GOOD.replace("[defaults]", '[defaults]\nverify = { structure = "7d" }')
+    text += 'verify = { data = "2.5%/day" }\n[maintenance]\nevery = "5m"\n'
+    config = read(tmp_path, text)
+    assert config.maintenance.every_s == 300
+    verify = config.volumes["vg0/home"].verify
+    assert (verify.structure_s, verify.data_per_day) == (7 * 86_400, 0.025)
+
+
 def test_conf_d_is_merged(tmp_path: Path) -> None:
     more = 'schema = 1\n[volume."vg0/mail"]\nevery = "1m"\n'
     config = read(tmp_path, GOOD, mail=more, daemon="[daemon]\nmax_parallel_runs = 7\n")
@@ -206,6 +218,10 @@ BAD = [
     ("[retention.s]\nkeep = ['all for 2h']\nmax_delete_pct = 101", "max_delete_pct must be less"),
     ("[retention.s]\nkeep = ['all for 2h']\nundelete = '0s'", "s.undelete must be greater"),
     ("[retention.s]\nkeep = ['all for 2h']\nkeep_tag = ['x']", "did you mean 'keep_tags'?"),
+    ("verify = { data = '5%' }", "verify.data '5%' is not a share like '5%/day'"),
+    ("verify = { data = '101%/day' }", "verify.data '101%/day' is not a share"),
+    ("verify = { datum = '5%/day' }", "did you mean 'data'?"),
+    ("[maintenance]\nevery = '0s'", "maintenance.every must be greater"),
     ("[retention.none]\nkeep = ['all for 2h']", "retention.none is the word for having none"),
 ]  # fmt: skip
 
