@@ -29,6 +29,7 @@ test: lint ## lint, then every test, also those in the lab; ARGS='...' goes to p
 	@$(PYTHON) -m pytest -m 'not long' $(ARGS)
 
 test-long: lint ## every test there is, also the long ones
+	@$(PYTHON) -m pip install -q --disable-pip-version-check --root-user-action ignore -e '.[dev,fuzz]'
 	@$(PYTHON) -m pytest $(ARGS)
 
 bench: setup ## measure, beside other tools, and print ratios; ARGS=bench_store for one of them
