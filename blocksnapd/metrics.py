@@ -75,6 +75,10 @@ TABLE: Final = (
     Row("cow_overflows_total", "counter", VOLUME, "Snapshots the kernel gave up."),
     Row("cow_disk_free_bytes", "gauge", ("space",), "Room on the disk under a COW space."),
     Row("points", "gauge", SHIPPED, "Points in the repository."),
+    Row("prune_last_success_timestamp_seconds", "gauge", SHIPPED,
+        "Instant of the last prune that no guard stopped. Absent: none yet."),
+    Row("prune_blocked", "gauge", SHIPPED, "1 while a guard stops pruning: somebody has to look."),
+    Row("pruned_points_total", "counter", SHIPPED, "Points forgotten."),
     Row("volume_size_bytes", "gauge", VOLUME, "Size of the volume."),
     Row("target_up", "gauge", ("target",), "1 if the target answered last time."),
     Row("target_free_bytes", "gauge", ("target",), "Room at the target."),
@@ -119,10 +123,11 @@ class Metrics:
                 "run_done_bytes",
                 "run_expected_bytes",
                 "points",
+                "prune_blocked",
                 "corrupt_blocks",
             ):
                 self._gauges[name].labels(*where)
-            for name in ("transferred_bytes_total", "stored_bytes_total"):
+            for name in ("transferred_bytes_total", "stored_bytes_total", "pruned_points_total"):
                 self._counters[name].labels(*where)
             for name in (
                 "changed_bytes_total",
@@ -194,6 +199,17 @@ class Metrics:
     def points(self, volume: str, target: str, count: int) -> None:
         """The repository holds ``count`` points of the volume."""
         self._gauges["points"].labels(volume, target).set(count)
+
+    def pruned(self, volume: str, target: str, count: int) -> None:
+        """So many points of the volume were forgotten."""
+        self._counters["pruned_points_total"].labels(volume, target).inc(count)
+
+    def prune_ended(self, volume: str, target: str, *, is_blocked: bool, now: float) -> None:
+        """A prune ended well, or a guard stopped it."""
+        self._gauges["prune_blocked"].labels(volume, target).set(is_blocked)
+        if not is_blocked:
+            name = "prune_last_success_timestamp_seconds"
+            self._gauges[name].labels(volume, target).set(now)
 
     def volume_size(self, volume: str, size: int) -> None:
         """The volume has ``size`` bytes."""
