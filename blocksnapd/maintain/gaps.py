@@ -25,7 +25,6 @@ class PointGaps:
     def __init__(self, reader: PointReader, names: Iterable[str]) -> None:
         self._reader = reader
         self._names = {parse_point_name(name).seq: name for name in names}
-        self._blocks: dict[str, int] = {"": 0}
 
     def gap(self, after: int, upto: int) -> Gap:
         """Return what changed from the point ``after`` to the point ``upto``, see ``Gaps``.
@@ -37,7 +36,11 @@ class PointGaps:
         packs: list[PackRef] = []
         found: Gap | None = None
         for seq in range(after + 1, upto + 1):
-            own = self._own(self._load(seq), packs)
+            loaded = self._load(seq)
+            layer = loaded.layer()
+            runs = relocate(layer.runs, len(packs))
+            packs += [place.ref for place in loaded.places()]
+            own = Gap(runs, layer.blocks, layer.floor, packs)
             found = own if found is None else merged(found, own)
         if found is None:
             raise NotFoundError(f"there is nothing between points {after} and {upto}")
@@ -47,17 +50,3 @@ class PointGaps:
         if seq not in self._names:
             raise NotFoundError(f"the point in place {seq} is not there any more")
         return self._reader.load(self._names[seq])
-
-    def _own(self, loaded: LoadedPoint, packs: list[PackRef]) -> Gap:
-        """Return a point's own layer; its packs are added to ``packs``, in which it counts."""
-        header, layer = loaded.object.header, loaded.layer()
-        before = 0 if header.kind == "full" else self._size_of(header.prev_name)
-        self._blocks[header.name] = layer.blocks
-        runs = relocate(layer.runs, len(packs))
-        packs += [place.ref for place in loaded.places()]
-        return Gap(runs, layer.blocks, min(before, layer.blocks), packs)
-
-    def _size_of(self, name: str) -> int:
-        if name not in self._blocks:
-            self._blocks[name] = self._reader.load_clear(name).header.blocks
-        return self._blocks[name]

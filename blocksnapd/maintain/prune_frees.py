@@ -15,21 +15,20 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from blocksnapd.store.runs import SLOT_BITS, SLOT_MASK, ZERO, Runs, overlay
+from blocksnapd.store.layers import renumbered
+from blocksnapd.store.runs import SLOT_BITS, SLOT_MASK, overlay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from blocksnapd.model import U8
     from blocksnapd.store.point_format import PackRef
+    from blocksnapd.store.runs import Runs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gap:
-    """What changed between two points: ``runs``, whose locations count in ``packs``.
-
-    ``blocks`` is the size of the newer image; blocks from ``floor`` on are told completely.
-    """
+    """What changed between two points: a ``store.layers.Layer`` and the packs it counts in."""
 
     runs: Runs
     blocks: int
@@ -126,11 +125,7 @@ class _Walk:
                 self._numbers[pack.name] = len(self._packs)
                 self._packs.append(pack)
             numbers[index] = self._numbers[pack.name]
-        runs, locations = gap.runs, gap.runs.locations.copy()
-        has = locations != ZERO
-        places = locations[has]
-        locations[has] = numbers[places >> SLOT_BITS] << SLOT_BITS | places & SLOT_MASK
-        return Gap(Runs(runs.starts, runs.lengths, locations), gap.blocks, gap.floor, gap.packs)
+        return Gap(renumbered(gap.runs, numbers), gap.blocks, gap.floor, gap.packs)
 
     def _slots(self, runs: Runs) -> dict[int, U8]:
         """Return the slots that ``runs`` name, as bits, by pack."""
@@ -184,5 +179,7 @@ class _Marks:
 
 def merged(older: Gap, newer: Gap) -> Gap:
     """Return both as one gap; the packs of both have the same numbers."""
-    runs = overlay(older.runs.cut(0, newer.floor), newer.runs)
-    return Gap(runs, newer.blocks, min(older.floor, newer.floor), newer.packs)
+    # Beyond the end of the older image nothing shows through, however far the newer one reaches.
+    end = min(newer.floor, older.blocks)
+    runs = overlay(older.runs.cut(0, end), newer.runs)
+    return Gap(runs, newer.blocks, min(older.floor, end), newer.packs)

@@ -54,17 +54,8 @@ def test_gaps_one_over_the_other_are_the_image(lab, stops):
     reader = PointReader(lab.store, lab.keys.source, lab.keys)
     whole = map_of(reader.chain(lab.kept[-1][0].name))
     assert content(found.runs, found.packs) == content(whole.runs, [p.ref for p in whole.places])
-    assert found.blocks == 20
-    assert found.floor == 0
+    assert (found.blocks, found.floor) == (20, 0)
     assert VOLUME in found.packs[0].name
-
-
-def test_a_gap_that_does_not_begin_at_the_beginning_knows_its_floor(lab):
-    gaps = gaps_of(lab)
-    assert gaps.gap(1, 2).floor == 24
-    assert gaps.gap(2, 3).floor == 10
-    assert gaps.gap(2, 4).floor == 10
-    assert gaps.gap(4, 5).floor == 20
 
 
 def test_a_point_that_is_gone_is_told(lab):

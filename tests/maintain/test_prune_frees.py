@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocksnapd.maintain.prune_frees import Gap, Runs, measure
+from blocksnapd.maintain.prune_frees import Gap, measure
 from blocksnapd.store.point_format import PackRef
-from blocksnapd.store.runs import ZERO
+from blocksnapd.store.runs import ZERO, Runs
 
 BLOCKS, PACKS, SLOTS = 12, 4, 11
 SIZES = [SLOTS * n for n in (1, 3, 10, 400)]  # bytes of each pack: a slot is 1, 3, 10, 400
@@ -44,8 +44,9 @@ class Model:
 
     def gap(self, after: int, upto: int) -> Gap:
         self.reads.append((after, upto))
-        told, blocks, floor, order = self.gaps[upto - 1]
-        return gap_of(told, blocks, floor, order)
+        # The reader's floor says nothing of where the image before had ended.
+        told, blocks, _, order = self.gaps[upto - 1]
+        return gap_of(told, blocks, blocks, order)
 
     def named(self, forgotten) -> set[tuple[int, int]]:
         """Return the slots that are named once ``forgotten`` are gone."""
