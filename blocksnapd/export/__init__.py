@@ -1,0 +1,1 @@
+"""Export: a restore point offered as a disk over NBD."""

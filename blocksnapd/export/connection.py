@@ -1,0 +1,297 @@
+"""One client from its greeting to its end: its session, its requests, its replies. Edge.
+
+    one task     receives, and writes what the client writes, in order
+    WORKERS      tasks take requests that read out of a queue; each has at most one piece in memory
+    threads      do what may block on a disk; the event loop only passes on
+
+Rules of this file: whatever this client does ends here, as a reply or the end of its connection.
+It never holds more than the queue, ``WORKERS`` pieces and what one ``receive`` gave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final, TypeVar, cast
+
+from blocksnapd.errors import BlocksnapError, BusyError
+from blocksnapd.export import answers, protocol
+from blocksnapd.export.protocol import Errno, OptionReply
+from blocksnapd.export.rules import Facts
+from blocksnapd.export.session import (
+    Close,
+    ListExports,
+    Offer,
+    Refuse,
+    Resolve,
+    Send,
+    Serve,
+    Session,
+    StartTls,
+    Write,
+)
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Awaitable, Callable, Hashable, Iterator
+    from concurrent.futures import Executor
+
+    from blocksnapd.export.answers import Buffers
+    from blocksnapd.export.disk import Disk
+    from blocksnapd.export.exports import Exports, Lease
+    from blocksnapd.export.protocol import Request
+    from blocksnapd.export.session import SessionCommand
+    from blocksnapd.export.stream import Stream
+
+log = logging.getLogger(__name__)
+
+HANDSHAKE_S: Final = 30.0  # without the time that opening an image takes
+WORKERS: Final = 4
+REQUESTS_MAX: Final = 256  # in the queue; who sends more waits until some are done
+SMALL_SIZE: Final = 64 << 10  # requests up to this are done several at a time
+BATCH_MAX: Final = 16
+
+T = TypeVar("T")
+
+
+class Connection:
+    """``await run()``; afterwards nothing of the client is left.
+
+    Args:
+        stream: its bytes.
+        group: whose it is, see ``exports``.
+        exports: what it may choose.
+        threads: where blocking work is done.
+        tls: what TLS takes; with it nothing is served without.
+        handshake_s: how long it may take to choose.
+        may_serve: says whether there is a place for one more when it chooses.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        group: Hashable,
+        exports: Exports,
+        threads: Executor,
+        *,
+        tls: ssl.SSLContext | None = None,
+        handshake_s: float = HANDSHAKE_S,
+        may_serve: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._stream, self._group, self._exports, self._threads = stream, group, exports, threads
+        self._tls = tls
+        self._handshake_s = handshake_s
+        self._may_serve = may_serve
+        self._session = Session(offers_tls=tls is not None)
+        self._lease: Lease | None = None
+        self._requests: asyncio.Queue[Request | None] = asyncio.Queue(REQUESTS_MAX)
+        self._jobs: set[asyncio.Future[object]] = set()
+        self._failed: Request | None = None  # a write of which a piece failed
+        self._ended: Close | None = None
+        self.is_ending = False
+        self.sent_bytes = 0
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether an export was chosen."""
+        return self._session.facts is not None
+
+    async def run(self) -> str:
+        """Serve until the client or the connection ends; return why it did."""
+        self._exports.join(self._group)
+        try:
+            await self._negotiate()
+            if self._ended is None:
+                await self._transmit()
+            await self._stream.end()
+        except (OSError, answers.BrokenReplyError) as error:
+            return f"{type(error).__name__}: {error}"
+        finally:
+            # A thread under way still reads from the disk.
+            while self._jobs:
+                await asyncio.wait(self._jobs)
+            if self._lease is not None:
+                self._exports.give_back(self._lease)
+            self._exports.leave(self._group)
+            self._stream.close()
+        return self._ended.reason if self._ended else "the client left"
+
+    # --- the handshake -------------------------------------------------------------------------
+
+    async def _negotiate(self) -> None:
+        try:
+            async with asyncio.timeout(self._handshake_s) as limit:
+                await self._perform(self._session.receive(b""), limit)
+                while not self.is_serving and self._ended is None:
+                    data = await self._stream.receive()
+                    if not data:
+                        self._ended = Close("the client left within the handshake")
+                        return
+                    await self._perform(self._session.receive(data), limit)
+        except TimeoutError:
+            self._ended = Close(f"it chose no export within {self._handshake_s:.0f} s")
+
+    async def _perform(self, commands: list[SessionCommand], limit: asyncio.Timeout | None) -> None:
+        """Do what the session says; a command that needs an answer is always its last."""
+        left = commands[::-1]
+        while left:
+            match left.pop():
+                case Send(data):
+                    await self._stream.send([data])
+                case Serve(request):
+                    await self._requests.put(request)
+                case Refuse(request, error, text):
+                    await self._refuse(request, error, text)
+                case Write(request, offset, data):
+                    await self._write(request, offset, data)
+                case Close() as close:
+                    self._ended = close
+                case StartTls():
+                    assert self._tls is not None
+                    await self._stream.start_tls(self._tls)
+                    left = self._session.answer(None)[::-1]
+                case question:
+                    assert limit is not None
+                    answer = await self._without_limit(self._answer(question), limit)
+                    left = self._session.answer(answer)[::-1]
+
+    @staticmethod
+    async def _without_limit(answering: Awaitable[object], limit: asyncio.Timeout) -> object:
+        """Let a repository take its time: that is none of the client's."""
+        loop = asyncio.get_running_loop()
+        started, when = loop.time(), limit.when()
+        assert when is not None
+        limit.reschedule(None)
+        answer = await answering
+        limit.reschedule(when + loop.time() - started)
+        return answer
+
+    async def _answer(self, question: SessionCommand) -> object:
+        try:
+            if isinstance(question, ListExports):
+                return await self._exports.names()
+            assert isinstance(question, Resolve)
+            return await self._offer(question)
+        except BusyError as error:
+            return Offer(None, OptionReply.ERR_POLICY, error.sentences())
+        except BlocksnapError as error:
+            return Offer(None, OptionReply.ERR_UNKNOWN, error.sentences())
+
+    async def _offer(self, question: Resolve) -> Offer:
+        if self.is_ending:
+            return Offer(None, OptionReply.ERR_SHUTDOWN, "the export ends")
+        export = await self._exports.resolve(question.name, self._group)
+        if question.is_chosen:
+            if not self._may_serve():
+                raise BusyError("too many clients are served already")
+            self._lease = await self._exports.open(export, self._group)
+        return Offer(
+            Facts(
+                export.name, export.size, export.block_size,
+                self._exports.is_writable, export.description,
+            )
+        )  # fmt: skip
+
+    # --- transmission --------------------------------------------------------------------------
+
+    async def _transmit(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                workers = [group.create_task(self._work()) for _ in range(WORKERS)]
+                await self._receive_requests()
+                if self._ended is not None and self._ended.is_clean:
+                    for _ in workers:
+                        await self._requests.put(None)  # after the last request
+                else:
+                    for worker in workers:
+                        worker.cancel()
+        except ExceptionGroup as group:
+            expected, others = group.split((OSError, answers.BrokenReplyError))
+            if others is not None or expected is None:
+                raise
+            raise expected.exceptions[0] from None
+
+    async def _receive_requests(self) -> None:
+        while self._ended is None and (data := await self._stream.receive()):
+            await self._perform(self._session.receive(data), None)
+
+    async def finished(self) -> None:
+        """Return once every request that came has its reply; new ones are refused from now on."""
+        self.is_ending = True
+        await self._requests.join()
+
+    async def _work(self) -> None:
+        while (request := await self._requests.get()) is not None:
+            batch = [request]
+            # Leave the other workers their share: decoding runs on every processor.
+            share = min(BATCH_MAX, self._requests.qsize() // WORKERS)
+            while share and batch[-1].length <= SMALL_SIZE:
+                following = self._requests.get_nowait()
+                if following is None:
+                    self._requests.put_nowait(None)
+                    break
+                batch.append(following)
+                share -= 1
+            await self._reply_to(batch)
+            for _ in batch:
+                self._requests.task_done()
+
+    async def _reply_to(self, batch: list[Request]) -> None:
+        if self.is_ending:
+            for request in batch:
+                await self._refuse(request, Errno.ESHUTDOWN, "the export ends")
+            return
+        replies = self._replies(batch)
+        while buffers := await self._in_thread(lambda: _gathered(replies)):
+            self.sent_bytes += sum(map(len, buffers))
+            await self._stream.send(buffers)
+
+    def _replies(self, batch: list[Request]) -> Iterator[Buffers]:
+        for request in batch:
+            yield from answers.answer(request, self._disk, structured=self._session.structured)
+
+    async def _write(self, request: Request, offset: int, data: bytes) -> None:
+        if self._failed is request:
+            return
+        structured = self._session.structured
+        reply = await self._in_thread(
+            lambda: answers.write(request, offset, data, self._disk, structured=structured)
+        )
+        if reply:
+            self._failed = request
+            await self._stream.send([reply])
+
+    async def _refuse(self, request: Request, error: Errno, text: str) -> None:
+        structured = self._session.structured
+        reply = protocol.error_reply(request.cookie, error, text, structured=structured)
+        await self._stream.send([reply])
+
+    @property
+    def _disk(self) -> Disk:
+        assert self._lease is not None
+        return self._lease.disk
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        # Shielded: when we are cancelled the thread goes on, and ``run`` waits for it.
+        loop = asyncio.get_running_loop()
+        job = cast("asyncio.Future[object]", loop.run_in_executor(self._threads, work))
+        self._jobs.add(job)
+        job.add_done_callback(self._job_done)
+        return cast("T", await asyncio.shield(job))
+
+    def _job_done(self, job: asyncio.Future[object]) -> None:
+        self._jobs.discard(job)
+        if not job.cancelled():
+            job.exception()  # nobody may be left to look at it
+
+
+def _gathered(replies: Iterator[Buffers]) -> Buffers:
+    """Return the next replies as one, up to about ``SMALL_SIZE``; none are left: nothing."""
+    gathered: Buffers = []
+    size = 0
+    for buffers in replies:
+        gathered += buffers
+        size += sum(map(len, buffers))
+        if size > SMALL_SIZE:
+            break
+    return gathered
