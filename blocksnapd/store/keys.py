@@ -230,10 +230,15 @@ def load_restore(path: str, passphrase: Callable[[], str] | str | None = None) -
         return unpack_restore(data, passphrase)
 
 
-def load_maintenance(path: str) -> MaintenanceKey:
-    """Read a ``maintenance.key``, or a ``restore.key`` without passphrase."""
+def load_maintenance(
+    path: str, passphrase: Callable[[], str] | str | None = None
+) -> MaintenanceKey:
+    """Read a ``maintenance.key`` or a ``restore.key``; ``passphrase`` as for ``load_restore``."""
     with _told(path):
-        return unpack_maintenance(_read(path))
+        data = _read(path)
+        if callable(passphrase):
+            passphrase = passphrase() if is_sealed(data) else None
+        return unpack_maintenance(data, passphrase)
 
 
 def save(path: str, data: bytes) -> None:
