@@ -138,6 +138,8 @@ class Overlay:
         return np.unpackbits(bits, bitorder="little")[at : at + end - first]
 
     def _mark(self, start: int, end: int) -> None:
+        if start == end:
+            return
         first, last = start // BLOCK_SIZE, -(-end // BLOCK_SIZE)
         low, high = -(-first // 8), last // 8
         if low >= high:

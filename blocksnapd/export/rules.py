@@ -92,7 +92,7 @@ def refusal(
         return Errno.EINVAL, f"there is no command {request.command}"
     if rule.writes and not facts.is_writable:
         return Errno.EPERM, "this export is read-only"
-    if request.flags & ~rule.flags or (request.flags & CommandFlag.DF and not structured):
+    if request.flags & ~int(rule.flags) or (request.flags & CommandFlag.DF and not structured):
         return Errno.EINVAL, f"flags {request.flags:#x} mean nothing for command {request.command}"
     if request.command == Command.BLOCK_STATUS and not (has_context and request.length):
         return Errno.EINVAL, "no metadata context was selected, or no length was given"

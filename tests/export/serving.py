@@ -6,6 +6,7 @@ import asyncio
 import random
 import tempfile
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,13 +86,10 @@ class Served:
 
     def until(self, condition: Callable[[], Any]) -> None:
         """Wait until ``condition`` holds within the loop."""
-
-        async def wait() -> None:
-            async with asyncio.timeout(20):
-                while not condition():
-                    await asyncio.sleep(0.005)
-
-        asyncio.run_coroutine_threadsafe(wait(), self.loop).result(30)
+        deadline = time.monotonic() + 20
+        while not self.ask(condition):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
 
     def stop(self) -> None:
         asyncio.run_coroutine_threadsafe(self.server.stop(), self.loop).result(30)
