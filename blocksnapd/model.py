@@ -23,6 +23,12 @@ U8: TypeAlias = NDArray[np.uint8]
 HASH_SIZE = 16
 BLOCK_SIZE_DEFAULT = 4096
 
+# A location of content is ``pack << 32 | slot``. Packs count in the session that writes them or,
+# with this bit, in the packs that the source remembers of earlier sessions.
+KNOWN_PACK = np.uint64(1 << 63)
+PACK_NUMBER_MASK = np.uint64((1 << 31) - 1)
+NOWHERE = np.uint64((1 << 64) - 1)
+
 Kind: TypeAlias = Literal["full", "delta"]
 Method: TypeAlias = Literal["first", "tracked", "compare"]
 SnapshotState: TypeAlias = Literal["good", "invalid", "half"]

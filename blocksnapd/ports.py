@@ -168,6 +168,30 @@ class ChangeSource(Protocol):
         """Remove the snapshot of ``point_id`` and give its space back; none there is success."""
 
 
+class KnownContent(Protocol):
+    """What the source remembers of where content lies. One thread.
+
+    ``find`` and ``pack`` tell of the newest committed point, which nobody prunes: what it needs
+    may be referred to. ``note`` is for the point under way, the newest of tomorrow.
+    """
+
+    def find(self, hashes: U8) -> U64:
+        """Return the location of content of each identity, shape (n,).
+
+        ``model.KNOWN_PACK`` is set in each; ``NOWHERE`` where none is known.
+        """
+
+    def pack(self, number: int) -> bytes:
+        """Return what ``PointSink.finish`` told of the pack that ``find`` numbers so."""
+
+    def note(self, blocks: U64, hashes: U8, locations: U64) -> None:
+        """Learn where ``blocks`` of the point under way lie.
+
+        ``KNOWN_PACK`` is set for packs that ``find`` numbered; others count in what
+        ``PointSink.finish`` will return.
+        """
+
+
 class PointSink(Protocol):
     """Takes one new restore point, block by block, then commits it. One thread; blocking.
 
@@ -176,7 +200,7 @@ class PointSink(Protocol):
     """
 
     def add(self, blocks: U64, hashes: U8, data: memoryview) -> None:
-        """Take ``n`` blocks with content.
+        """Take ``n`` blocks with content; what the repository has already is not stored again.
 
         Args:
             blocks: block numbers, shape (n,), ascending, and above those of earlier calls.
@@ -190,14 +214,27 @@ class PointSink(Protocol):
 
     @property
     def shipped_bytes(self) -> int:
-        """Raw bytes taken by ``add`` so far."""
+        """Raw bytes put into the repository so far."""
+
+    @property
+    def deduplicated_bytes(self) -> int:
+        """Raw bytes taken by ``add`` so far that the repository had already."""
 
     @property
     def stored_bytes(self) -> int:
         """Bytes written to the repository so far."""
 
+    def finish(self, facts: PointFacts) -> list[bytes]:
+        """Make all content durable; return a record of each pack of this session, in order.
+
+        What a later session's ``KnownContent.pack`` is to return: at most 224 bytes each.
+
+        Raises:
+            StoreFullError, StoreError: there is nothing to commit; abort.
+        """
+
     def commit(self, facts: PointFacts) -> RestorePoint:
-        """Make everything durable, then the point itself: all or nothing.
+        """Commit the point, all or nothing; ``facts`` are those of ``finish``, if it was called.
 
         Raises:
             ObjectExistsError: another point took this place in the chain.
@@ -223,9 +260,18 @@ class PointStore(Protocol):
         """
 
     def begin(
-        self, volume_id: str, point_id: str, *, block_size: int, base: PointHead | None
+        self,
+        volume_id: str,
+        point_id: str,
+        *,
+        block_size: int,
+        base: PointHead | None,
+        known: KnownContent | None = None,
     ) -> PointSink:
-        """Start a point that follows ``base`` (None: the volume's first)."""
+        """Start a point that follows ``base`` (None: the volume's first).
+
+        ``known`` tells of the content of ``base``; without it nothing older is referred to.
+        """
 
 
 class PointImage(Protocol):

@@ -18,7 +18,9 @@ _NAME = re.compile(rf"{_PART}(?:/{_PART})*")
 _VOLUME = re.compile(_PART)
 _POINT_ID = re.compile(r"p[0-9a-f]{16}")
 _POINT = re.compile(rf"v/({_PART})/p/([0-9a-f]{{16}})-(p[0-9a-f]{{16}})\.pt")
-_PACK = re.compile(rf"v/({_PART})/d/([0-9]{{8}})/([pr][0-9a-f]{{16}})-[0-9a-f]{{4,8}}-[0-9a-f]{{8}}\.pk")
+_PACK = re.compile(
+    rf"v/({_PART})/d/([0-9]{{8}})/([pr][0-9a-f]{{16}})-[0-9a-f]{{4,8}}-[0-9a-f]{{8}}\.pk"
+)
 _LAYER = re.compile(rf"v/({_PART})/l/([0-9a-f]{{16}})-([0-9a-f]{{16}})-[0-9a-f]{{8}}\.ly")
 _MANIFEST = re.compile(rf"m/({_PART})/([0-9a-f]{{16}})\.mf")
 _COLLECTION = re.compile(rf"g/({_PART})/([0-9a-f]{{16}})\.(cond|done)")

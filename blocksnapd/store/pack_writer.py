@@ -18,7 +18,7 @@ from blocksnapd.model import HASH_SIZE, U8, U64
 from blocksnapd.store.frames import FrameCodec, frame_blocks, frame_sum, frame_sum_key
 from blocksnapd.store.pack_format import PACK_BLOCKS_MAX, index_record, pack_tail
 from blocksnapd.store.point_format import PackRef
-from blocksnapd.store.runs import Runs, join, runs_of
+from blocksnapd.store.runs import Runs, join
 from blocksnapd.store.seal import Scope, digest, new_key
 
 if TYPE_CHECKING:
@@ -97,12 +97,12 @@ class PackWriter:
         self._expected_size = 0
 
     def has_room(self, batch: Batch) -> bool:
-        """Return whether the pack stays within its target with ``batch`` in it."""
+        """Return whether the pack stays within its target with ``batch``, once full, in it."""
         if not self.slots:
             return True
         with self._lock:
             size = self._expected_size
-        return size < PACK_SIZE_TARGET and self.slots + batch.count <= PACK_BLOCKS_MAX
+        return size < PACK_SIZE_TARGET and self.slots + len(batch.blocks) <= PACK_BLOCKS_MAX
 
     def add(self, batch: Batch, workers: Executor, give_back: Callable[[Batch], None]) -> None:
         """Take ``batch``, whole frames unless it is the last; it is given back once sealed."""
@@ -114,12 +114,6 @@ class PackWriter:
             # Raw until compressed: how large the pack becomes is known a little late.
             self._expected_size += batch.count * self._block_size
         self._sealed.append(workers.submit(self._seal, frame, batch, give_back))
-
-    def layer(self, pack_index: int) -> Runs:
-        """Return where the blocks are, as the runs of pack ``pack_index``."""
-        starts, lengths = runs_of(np.concatenate(self._blocks))
-        slots = np.cumsum(lengths, dtype=np.uint64) - lengths
-        return Runs(starts, lengths, slots + np.uint64(pack_index << 32))
 
     def state_sum(self) -> int:
         """Return the state sum of the blocks taken."""

@@ -100,15 +100,25 @@ def _split(reader: PackReader, blocks: U64, slots: U64) -> Iterator[_Job]:
     needed = np.unique(frames)
     offsets = reader.index.offsets
     gaps = offsets[needed[1:]] - offsets[needed[:-1] + 1]
-    first = 0
-    per_job = max(1, PIECE_SIZE // (each * reader.index.block_size))
+    bounds = np.append(np.searchsorted(frames, needed), len(slots))
+    first, size = 0, reader.index.block_size
+    per_job, blocks_max = max(1, PIECE_SIZE // (each * size)), PIECE_SIZE // size
     while first < len(needed):
         end = first + 1
-        while end < len(needed) and end - first < per_job and gaps[end - 1] <= _GAP_SIZE_MAX:
+        while (
+            end < len(needed)
+            and end - first < per_job
+            and gaps[end - 1] <= _GAP_SIZE_MAX
+            and bounds[end + 1] - bounds[first] <= blocks_max
+        ):
             end += 1
-        low, high = np.searchsorted(frames, [needed[first], needed[end - 1] + 1])
-        span = slice(int(low), int(high))
-        yield _Job(reader, int(needed[first]), int(needed[end - 1]) + 1, blocks[span], slots[span])
+        # One frame may hold what many blocks of the image have in common.
+        low, high = int(bounds[first]), int(bounds[end])
+        for at in range(low, high, blocks_max):
+            span = slice(at, min(at + blocks_max, high))
+            yield _Job(
+                reader, int(needed[first]), int(needed[end - 1]) + 1, blocks[span], slots[span]
+            )
         first = end
 
 

@@ -45,11 +45,12 @@ class LoadedPoint:
         """The point for everyone else."""
         header = self.object.header
         packs = self.body.packs[: -1 if header.inline_size else None]
+        own = [pack for pack in packs if f"/{header.point_id}-" in pack.name]
         return RestorePoint(
             facts=facts_of(header, self.body), seq=header.seq, name=header.name,
             digest=self.object.digest, prev_name=header.prev_name,
             prev_digest=header.prev_digest, shipped_bytes=self.body.shipped_bytes,
-            stored_bytes=self.object.size + sum(pack.size for pack in packs),
+            stored_bytes=self.object.size + sum(pack.size for pack in own),
         )  # fmt: skip
 
     def layer(self) -> Layer:

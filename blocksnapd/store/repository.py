@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from blocksnapd.model import Kind, PointHead, RestorePoint
+    from blocksnapd.ports import KnownContent
     from blocksnapd.store.objects import ObjectStore
 
 
@@ -183,9 +184,17 @@ class Repository:
         return self._reader().load_clear(names[-1]).head
 
     def begin(
-        self, volume_id: str, point_id: str, *, block_size: int, base: PointHead | None
+        self,
+        volume_id: str,
+        point_id: str,
+        *,
+        block_size: int,
+        base: PointHead | None,
+        known: KnownContent | None = None,
     ) -> Sink:
         """Start a point that follows ``base`` (None: the volume's first).
+
+        ``known`` tells where content of ``base`` lies, see ``ports.PointStore.begin``.
 
         Raises:
             BusyError: another writer has the volume.
@@ -204,7 +213,7 @@ class Repository:
             return Sink(
                 self._store, key, lock, volume_id=volume_id, point_id=point_id,
                 block_size=block_size, base=base, level=self._level, frame_size=self._frame_size,
-                day=time.strftime("%Y%m%d", time.gmtime()),
+                day=time.strftime("%Y%m%d", time.gmtime()), known=known,
             )  # fmt: skip
         except BaseException:
             lock.release()

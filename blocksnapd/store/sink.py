@@ -1,10 +1,12 @@
 """Writing one point: blocks in, packs out, then the commit. Edge (threads).
 
-    add ─▶ batch (1 MiB) ─▶ workers: zstd, AES ─▶ pack ─▶ writer thread: put
-                                                             └▶ commit: the point
+    add ─▶ there already? ─▶ batch (1 MiB) ─▶ workers: zstd, AES ─▶ pack ─▶ writer thread: put
+              └▶ layer                                                       └▶ finish: the rest
+                                                                                └▶ commit: the point
 
-The order of § 2 in FORMAT.md holds because ``commit`` waits for every pack's ``put``, which is
-durable on return, before it puts the point. Memory: two packs, and a few batches.
+The order of § 2 in FORMAT.md holds because ``finish`` waits for every pack's ``put``, which is
+durable on return, before ``commit`` puts the point. Memory: two packs, a few batches, the layer,
+and the table of ``session_dedup.py``.
 """
 
 from __future__ import annotations
@@ -15,21 +17,26 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
-from blocksnapd.blocks import state_add
+from blocksnapd.blocks import state_add, state_sum
 from blocksnapd.errors import BlocksnapError, ObjectExistsError, RefusedError, StoreError
-from blocksnapd.model import PointFacts, PointHead, RestorePoint
+from blocksnapd.model import KNOWN_PACK, PACK_NUMBER_MASK, PointFacts, PointHead, RestorePoint
 from blocksnapd.store.layers import check_layer
 from blocksnapd.store.names import pack_name, parse_point_name, point_name, points_prefix
+from blocksnapd.store.pack_records import pack_ref_record, unpack_ref_record
 from blocksnapd.store.pack_writer import Batch, FinishedPack, PackWriter
 from blocksnapd.store.point_format import Body, Header, PackRef, ProofRecord, pack_point, to_us
-from blocksnapd.store.runs import Runs
-from blocksnapd.store.seal import Scope, digest
+from blocksnapd.store.point_layer import PointLayer
+from blocksnapd.store.runs import SLOT_BITS, Runs
+from blocksnapd.store.seal import POINT_TAG_SIZE, Scope, digest
+from blocksnapd.store.session_dedup import SessionDedup
 from blocksnapd.store.tables import TableWriter
 
 if TYPE_CHECKING:
     from blocksnapd.model import U8, U64
+    from blocksnapd.ports import KnownContent
     from blocksnapd.store.keys import SourceKey
     from blocksnapd.store.objects import Lock, ObjectStore
 
@@ -52,18 +59,21 @@ class Sink:
         day: str,
         level: int,
         frame_size: int,
+        known: KnownContent | None = None,
     ) -> None:
         self._store, self._key, self._lock = store, key, lock
         self._volume_id, self._point_id, self._base = volume_id, point_id, base
         self._seq = base.seq + 1 if base else 1
         self._block_size, self._day = block_size, day
         self._level, self._frame_size = level, frame_size
-        self._layer = TableWriter(located=True)
+        self._known, self._dedup = known, SessionDedup(known)
+        self._known_packs: dict[int, PackRef] = {}
+        self._layer = PointLayer()
         self._zeros = TableWriter(located=False)
         self._zeros_since_pack: list[Runs] = []
         self._packs: list[PackRef] = []
         self._put: list[str] = []
-        self._sum = self._shipped = self._stored = self._pack_count = 0
+        self._sum = self._shipped = self._deduplicated = self._stored = self._pack_count = 0
         self._next_block = self._next_zero = 0
         self._open = True
         self._may_exist = False
@@ -76,11 +86,17 @@ class Sink:
             self._free.put(Batch(block_size))
         self._batch = self._free.get()
         self._pack: PackWriter | None = None
+        self._finished: tuple[PointFacts, Header, bytes] | None = None
 
     @property
     def shipped_bytes(self) -> int:
-        """Raw bytes taken by ``add`` so far."""
+        """Raw bytes put into packs so far."""
         return self._shipped
+
+    @property
+    def deduplicated_bytes(self) -> int:
+        """Raw bytes taken by ``add`` so far that the repository had already."""
+        return self._deduplicated
 
     @property
     def stored_bytes(self) -> int:
@@ -101,13 +117,21 @@ class Sink:
         assert len(hashes) == len(blocks)
         assert data.nbytes == len(blocks) * self._block_size
         self._next_block = int(blocks[-1]) + 1
-        self._shipped += data.nbytes
-        content = np.frombuffer(data, dtype=np.uint8)
-        at = 0
-        while at < len(blocks):
-            at += self._batch.fill(blocks[at:], hashes[at:], content[at * self._block_size :])
-            if self._batch.is_full:
-                self._submit()
+        rows = np.frombuffer(data, dtype=np.uint8).reshape(-1, self._block_size)
+        is_stored = np.zeros(len(blocks), dtype=np.bool_)
+
+        def store(which: np.typing.NDArray[np.intp]) -> U64:
+            is_stored[which] = True
+            if is_stored.all():
+                return self._store_blocks(blocks, hashes, rows)
+            return self._store_blocks(blocks[which], hashes[which], rows[which])
+
+        locations = self._dedup.place(hashes, store)
+        self._count(blocks, hashes, is_stored)
+        self._layer.add(blocks, locations)
+        if self._known is not None:
+            self._name_packs(locations, self._known)
+            self._known.note(blocks, hashes, locations)
 
     def add_zeros(self, starts: U64, counts: U64) -> None:
         """Take runs of zero blocks; see ``ports.PointSink.add_zeros``."""
@@ -121,19 +145,31 @@ class Sink:
         self._zeros.add(runs)
         self._zeros_since_pack.append(runs)
 
-    def commit(self, facts: PointFacts) -> RestorePoint:
-        """Make everything durable, then the point itself; see ``ports.PointSink.commit``."""
+    def finish(self, facts: PointFacts) -> list[bytes]:
+        """Make the packs durable and the point ready; see ``ports.PointSink.finish``."""
         assert self._open
+        assert self._finished is None
         self._check_facts(facts)
         inline = self._finish_packs()
         header, body = self._header(facts), self._body(facts)
         check_layer(header, body)  # what a reader would refuse is not written
         self._check_sum(facts)
-        self._check_place()
         data = pack_point(
             header, body, inline, metadata_public=self._key.metadata_public,
             hash_key=self._key.hash_key,
         )  # fmt: skip
+        self._finished = facts, header, data
+        return self._records(header.name, data, sum(map(len, inline)))
+
+    def commit(self, facts: PointFacts) -> RestorePoint:
+        """Make everything durable, then the point itself; see ``ports.PointSink.commit``."""
+        assert self._open
+        if self._finished is None:
+            self.finish(facts)
+        assert self._finished is not None
+        said, header, data = self._finished
+        assert facts == said
+        self._check_place()
         self._may_exist = True
         self._stored += self._store.put(header.name, [data])
         self._close()
@@ -159,13 +195,49 @@ class Sink:
         finally:
             self._close()
 
-    def _submit(self) -> None:
+    def _store_blocks(self, blocks: U64, hashes: U8, rows: U8) -> U64:
+        # A pack is chosen before a batch is begun, so that a block's location is known at once.
+        locations = np.empty(len(blocks), dtype=np.uint64)
+        content, at = rows.reshape(-1), 0
+        while at < len(blocks):
+            pack = self._pack_with_room()
+            first = (self._pack_count - 1 << 32) + pack.slots + self._batch.count
+            rest = slice(at * self._block_size, None)
+            taken = self._batch.fill(blocks[at:], hashes[at:], content[rest])
+            locations[at : at + taken] = np.arange(first, first + taken, dtype=np.uint64)
+            at += taken
+            if self._batch.is_full:
+                self._submit(pack)
+        return locations
+
+    def _count(self, blocks: U64, hashes: U8, is_stored: np.typing.NDArray[np.bool_]) -> None:
+        # What is stored is summed by its pack, from what lies in it.
+        stored = int(np.count_nonzero(is_stored))
+        self._shipped += stored * self._block_size
+        if stored < len(blocks):
+            self._deduplicated += (len(blocks) - stored) * self._block_size
+            found = ~is_stored
+            self._sum = state_add(self._sum, state_sum(blocks[found], hashes[found]), 0)
+
+    def _name_packs(self, locations: U64, known: KnownContent) -> None:
+        numbers = np.unique(locations[locations >= KNOWN_PACK] >> SLOT_BITS)
+        for number in (numbers & PACK_NUMBER_MASK).tolist():
+            if number not in self._known_packs:
+                record = known.pack(number)
+                self._known_packs[number] = unpack_ref_record(record, self._volume_id)
+
+    def _pack_with_room(self) -> PackWriter:
+        pack = self._pack
+        if pack is not None and not self._batch.count and not pack.has_room(self._batch):
+            self._close_pack(pack)
+            pack = None
+        if pack is None:
+            pack = self._pack = self._new_pack()
+        return pack
+
+    def _submit(self, pack: PackWriter) -> None:
         self._check_writer()
-        if self._pack is not None and not self._pack.has_room(self._batch):
-            self._close_pack(self._pack)
-        if self._pack is None:
-            self._pack = self._new_pack()
-        self._pack.add(self._batch, self._workers, self._free.put)
+        pack.add(self._batch, self._workers, self._free.put)
         self._batch = self._free.get()
 
     def _new_pack(self) -> PackWriter:
@@ -185,7 +257,6 @@ class Sink:
         self._writing = self._writer.submit(lambda: self._put_pack(pack.finish(self._key, zeros)))
 
     def _account(self, pack: PackWriter) -> list[Runs]:
-        self._layer.add(pack.layer(self._pack_count - 1))
         self._sum = state_add(self._sum, pack.state_sum(), 0)
         zeros, self._zeros_since_pack = self._zeros_since_pack, []
         self._pack = None
@@ -198,9 +269,9 @@ class Sink:
 
     def _finish_packs(self) -> list[bytes]:
         # Returns the last pack's parts where it goes into the point.
-        if self._batch.count:
-            self._submit()
         pack = self._pack
+        if pack is not None and self._batch.count:
+            self._submit(pack)
         self._await_writer()
         if pack is None:
             return []
@@ -252,15 +323,23 @@ class Sink:
         )  # fmt: skip
 
     def _body(self, facts: PointFacts) -> Body:
-        proof = facts.proof
+        proof, known = facts.proof, sorted(self._known_packs)
         return Body(
             volume_name=facts.volume_name, method=facts.method, driver=facts.driver,
             consistency=facts.consistency, reason=facts.reason, tags=list(facts.tags),
             chunk_size=facts.chunk_size, changed_bytes=facts.changed_bytes,
             shipped_bytes=self._shipped,
             proof=ProofRecord(proof.checked_blocks, proof.mismatched_blocks, list(proof.ranges)),
-            packs=self._packs, data=self._layer.finish(), zeros=self._zeros.finish(),
+            packs=[*(self._known_packs[number] for number in known), *self._packs],
+            data=self._layer.finish(known), zeros=self._zeros.finish(),
         )  # fmt: skip
+
+    def _records(self, name: str, data: bytes, inline_size: int) -> list[bytes]:
+        packs = self._packs.copy()
+        if inline_size:
+            at = len(data) - POINT_TAG_SIZE - inline_size
+            packs[-1] = msgspec.structs.replace(packs[-1], holder=name, offset=at)
+        return [pack_ref_record(pack, self._volume_id) for pack in packs]
 
     def _close(self) -> None:
         self._open = False

@@ -14,7 +14,6 @@ from blocksnapd.store.keys import bind_keys, new_keys
 from blocksnapd.store.layers import PackPlace
 from blocksnapd.store.pack_reader import PackReader
 from blocksnapd.store.pack_writer import Batch, PackWriter
-from blocksnapd.store.runs import Runs
 from blocksnapd.store.seal import Scope
 from tests.fakes.memory_objects import MemoryObjects
 
@@ -63,12 +62,8 @@ def test_every_batch_is_given_back_empty(made):
     assert [back.get().count for _ in range(2)] == [0, 0]
 
 
-def test_layer_and_sum_are_of_the_blocks_taken(made):
+def test_its_sum_is_of_the_blocks_taken(made):
     blocks, _, hashes, writer, *_ = made
-    layer = writer.layer(7)
-    assert isinstance(layer, Runs)
-    assert layer.blocks == 300
-    assert layer.locations[0] == 7 << 32
     assert writer.state_sum() == state_sum(blocks, hashes)
 
 

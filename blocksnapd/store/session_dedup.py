@@ -1,0 +1,92 @@
+"""Content that is in the repository already: found again instead of stored again. Pure.
+
+Two places are looked at: what this session has put, in a table of fixed size, and what the source
+remembers of the newest point (``ports.KnownContent``). Each answer rests on the whole identity;
+what the table forgot is stored once more, which costs room and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from blocksnapd.model import NOWHERE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from blocksnapd.model import U8, U64
+    from blocksnapd.ports import KnownContent
+
+TABLE_BITS = 20  # 28 MiB once all of it is used, which takes 4 GiB of different blocks
+_CLAIM_BITS = 16
+_CLAIM_MASK = np.uint64((1 << _CLAIM_BITS) - 1)
+
+
+class SessionDedup:
+    """Tells where blocks lie, and has those stored that lie nowhere yet. One thread."""
+
+    def __init__(self, known: KnownContent | None, *, table_bits: int = TABLE_BITS) -> None:
+        assert table_bits >= _CLAIM_BITS  # rows of one entry of the table share a claim
+        self._known = known
+        # Untouched pages take no memory: a small cycle needs little of this.
+        self._identities = np.zeros((1 << table_bits, 2), dtype=np.uint64)
+        self._identities[0] = NOWHERE  # so that no entry that was never used equals any identity
+        self._locations = np.zeros(1 << table_bits, dtype=np.uint64)
+        self._mask = np.uint64((1 << table_bits) - 1)
+        self._claims = np.zeros(1 << _CLAIM_BITS, dtype=np.intp)
+
+    def place(self, hashes: U8, store: Callable[[np.typing.NDArray[np.intp]], U64]) -> U64:
+        """Return the location of each block, shape (n,).
+
+        Args:
+            hashes: their identities, shape (n, 16); none of zeros.
+            store: puts the blocks at the positions it is given and returns their locations.
+        """
+        lanes = np.ascontiguousarray(hashes).view(np.uint64).reshape(-1, 2)
+        locations = self._find(lanes)
+        missing = np.flatnonzero(locations == NOWHERE)
+        if self._known is not None and len(missing):
+            locations[missing] = self._known.find(hashes[missing])
+            missing = missing[locations[missing] == NOWHERE]
+        if len(missing):
+            leaders, winners = self._lead(lanes[missing])
+            stored = missing[leaders == np.arange(len(missing))]
+            locations[stored] = store(stored)
+            locations[missing] = locations[missing[leaders]]
+            kept = missing[winners]
+            self._keep(lanes[kept], locations[kept])
+        return locations
+
+    def _find(self, lanes: U64) -> U64:
+        at = (lanes[:, 0] & self._mask).view(np.int64)
+        same = _equal(self._identities.take(at, axis=0), lanes)
+        locations = np.full(len(lanes), NOWHERE)
+        if same.any():
+            locations[same] = self._locations.take(at[same])
+        return locations
+
+    def _keep(self, lanes: U64, locations: U64) -> None:
+        # No two of these share an entry: an identity beside another's location would be a lie.
+        at = (lanes[:, 0] & self._mask).view(np.int64)
+        whole = np.dtype("V16")  # twice as fast as two columns
+        self._identities.view(whole).reshape(-1)[at] = lanes.view(whole).reshape(-1)
+        self._locations[at] = locations
+
+    def _lead(self, lanes: U64) -> tuple[np.typing.NDArray[np.intp], np.typing.NDArray[np.bool_]]:
+        # For each row the row of the same identity that stands for it, mostly itself; and the
+        # rows that won a claim, no two of which share one.
+        rows = np.arange(len(lanes))
+        claims = (lanes[:, 0] & _CLAIM_MASK).view(np.int64)
+        self._claims[claims[::-1]] = rows[::-1]
+        claimed = self._claims.take(claims)
+        winners = claimed == rows
+        if winners.all():
+            return rows, winners
+        return np.where(_equal(lanes[claimed], lanes), claimed, rows), winners
+
+
+def _equal(some: U64, others: U64) -> np.typing.NDArray[np.bool_]:
+    same: np.typing.NDArray[np.bool_] = (some[:, 0] == others[:, 0]) & (some[:, 1] == others[:, 1])
+    return same
