@@ -157,7 +157,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 def _worker(arguments: argparse.Namespace) -> None:
     from blocksnapd.daemon import run_worker
-    from blocksnapd.store.files import local_path
+    from blocksnapd.store.files import LocalStore, local_path
+    from blocksnapd.store.keys import RestoreKey, load_maintenance
     from blocksnapd.store.repository import Repository
 
     def passphrase() -> str:
@@ -166,8 +167,11 @@ def _worker(arguments: argparse.Namespace) -> None:
         with os.fdopen(arguments.passphrase_fd) as file:
             return file.readline().rstrip("\n")
 
-    repository = Repository.open(arguments.repo, restore_key=arguments.key, passphrase=passphrase)
-    asyncio.run(run_worker(repository, local_path(arguments.repo), arguments.socket, _wait_for_end))
+    directory = local_path(arguments.repo)
+    key = load_maintenance(arguments.key, passphrase)
+    reads = key if isinstance(key, RestoreKey) else None
+    repository = Repository.on(LocalStore(directory), maintenance=key, restore=reads)
+    asyncio.run(run_worker(repository, key, directory, arguments.socket, _wait_for_end))
 
 
 def _wait_for_end() -> None:

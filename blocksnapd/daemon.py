@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -22,17 +23,22 @@ from blocksnapd.control.metrics_http import MetricsServer
 from blocksnapd.control.server import ControlServer
 from blocksnapd.cycle.lvm import Lvm
 from blocksnapd.errors import HostError
+from blocksnapd.maintain.prune import Pruner
 from blocksnapd.metrics import Metrics
 from blocksnapd.runtime import notify
 from blocksnapd.runtime.clock import SystemClock
 from blocksnapd.runtime.supervise import Supervisor
 from blocksnapd.service.host_operations import HostOperations
 from blocksnapd.service.opening import VolumeOpener
+from blocksnapd.service.plans import PlanBook
+from blocksnapd.service.prune_answers import Pruners
+from blocksnapd.service.pruning import Pruning
 from blocksnapd.service.runs import RunBook
 from blocksnapd.service.state_lock import state_lock
 from blocksnapd.service.targets import TargetWatch
 from blocksnapd.service.volume_task import VolumeTask
 from blocksnapd.service.worker_operations import WorkerOperations
+from blocksnapd.store.files import LocalStore
 from blocksnapd.units import format_count
 
 if TYPE_CHECKING:
@@ -42,6 +48,7 @@ if TYPE_CHECKING:
     from blocksnapd.config import Config
     from blocksnapd.control.access import Access
     from blocksnapd.control.operations import Operations
+    from blocksnapd.store.keys import MaintenanceKey
     from blocksnapd.store.repository import Repository
 
 log = logging.getLogger(__name__)
@@ -78,7 +85,12 @@ async def _run_daemon(config: Config) -> None:
     book = RunBook(clock)
     tasks = _volume_tasks(config, book=book, metrics=metrics, events=events, clock=clock)
     targets = TargetWatch(config.targets, metrics, clock)
-    operations = HostOperations(tasks, targets, book, events, clock)
+    plans = PlanBook(os.path.join(config.daemon.state_dir, "plans"))
+    pruning = Pruning(plans, book, say=events.say, metrics=metrics)
+    pruners = Pruners(config.targets, clock)
+    operations = HostOperations(
+        tasks, targets, book, events, clock, pruning=pruning, pruners=pruners
+    )
     async with contextlib.AsyncExitStack() as stack:
         await _serve(stack, operations, access, sockets, are_ours=not handed_in)
         await _serve_metrics(stack, metrics, config, events)
@@ -95,25 +107,36 @@ async def _run_daemon(config: Config) -> None:
             log.info("ready: %d volumes", len(tasks))
             await stop.wait()
             await _stop_volumes(tasks, running)
+            await pruning.close()
             events.say("stopped", "the daemon stopped in good order")
             await events.flush()
             supervisor.stop()
 
 
 async def run_worker(
-    repository: Repository, directory: str, socket_path: str, ended: Callable[[], None]
+    repository: Repository,
+    key: MaintenanceKey,
+    directory: str,
+    socket_path: str,
+    ended: Callable[[], None],
 ) -> None:
     """Serve one repository on a private socket until SIGTERM, or until ``ended`` returns.
 
     Args:
         repository: opened with the caller's key.
+        key: that key.
         directory: the repository's directory.
         socket_path: where to listen.
         ended: blocks until whoever started the worker is gone.
     """
     stop = _stop_signal()
     clock = SystemClock()
-    operations = WorkerOperations(repository, directory, RunBook(clock), clock)
+    book = RunBook(clock)
+    operations = WorkerOperations(
+        repository, directory, book, clock,
+        pruner=Pruner(LocalStore(directory), key, clock.now),
+        pruning=Pruning(PlanBook(_own_plans()), book),
+    )  # fmt: skip
     await operations.load()
     access = unix_socket.access_for(None, None)
     loop = asyncio.get_running_loop()
@@ -129,6 +152,12 @@ async def run_worker(
         threading.Thread(target=wait_for_end, name="wait-for-end", daemon=True).start()
         await stop.wait()
         await operations.close()
+
+
+def _own_plans() -> str:
+    """Return where the plans of whoever starts a worker are kept until they are applied."""
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return os.path.join(state, "blocksnap", "plans")
 
 
 async def _open_events(state_dir: str, clock: SystemClock) -> EventLog:

@@ -17,6 +17,7 @@ from blocksnapd.config import load
 from blocksnapd.errors import BusyError, HostError
 from blocksnapd.runtime.clock import ManualClock
 from blocksnapd.store.init import init_repository
+from blocksnapd.store.keys import load_restore
 from blocksnapd.store.repository import Repository
 
 if TYPE_CHECKING:
@@ -159,13 +160,12 @@ async def test_an_event_log_that_cannot_be_opened(place: Path) -> None:
 
 
 async def test_a_worker_ends_when_its_caller_does(place: Path) -> None:
-    repository = Repository.open(
-        str(place / "repository"), restore_key=str(place / "keys" / "restore.key")
-    )
+    key = load_restore(str(place / "keys" / "restore.key"))
+    repository = Repository.open(str(place / "repository"), restore_key=key)
     ours, theirs = os.pipe()
     worker = asyncio.create_task(
         daemon.run_worker(
-            repository, str(place / "repository"), str(place / "control.sock"),
+            repository, key, str(place / "repository"), str(place / "control.sock"),
             lambda: os.close(ours) if os.read(ours, 1) == b"" else None,
         )
     )  # fmt: skip

@@ -26,7 +26,7 @@ JSON_TYPE: Final = "application/json"
 LINES_TYPE: Final = "application/x-ndjson"
 PROBLEM_TYPE: Final = "application/problem+json"
 
-RunKind = Literal["cycle", "restore", "verify"]
+RunKind = Literal["cycle", "restore", "verify", "prune"]
 RunState = Literal["queued", "running", "done"]
 RunResult = Literal["success", "warning", "failed", "skipped", "cancelled"]
 VolumeState = Literal["protected", "late", "failing", "seeding", "unprotected"]
@@ -68,11 +68,28 @@ class ProofMessage(TypedDict):
     ranges: list[list[int]]
 
 
+class Hold(TypedDict):
+    """Since when, until when (None: for ever) and why nothing may drop a point."""
+
+    since: str
+    until: str | None
+    reason: str
+
+
+class Forgotten(TypedDict):
+    """When a point was dropped, until when it can be brought back, and by which plan."""
+
+    since: str
+    until: str
+    reason: str
+
+
 class Point(TypedDict, total=False):
     """A restore point.
 
     ``note`` says how the question for it was understood. ``suspect`` is set when the next cycle
-    found that the volume had held something else at the point's instant.
+    found that the volume had held something else at the point's instant. ``held`` and
+    ``forgotten`` are there only when it is.
     """
 
     schema: int
@@ -95,6 +112,8 @@ class Point(TypedDict, total=False):
     tags: list[str]
     proof: ProofMessage
     suspect: bool
+    held: Hold
+    forgotten: Forgotten
     note: str
 
 
@@ -106,8 +125,21 @@ class Who(TypedDict, total=False):
     login: str
 
 
+class Policy(TypedDict, total=False):
+    """What to keep, as ``[retention.NAME]`` says it; ``undelete`` in seconds."""
+
+    keep: list[str]
+    keep_tags: list[str]
+    min_points: int
+    max_delete_pct: float
+    undelete: float
+
+
 class RunRequest(TypedDict, total=False):
-    """POST /v1/runs. ``to`` is absolute; ``overwrite`` says the operator agreed to lose it."""
+    """POST /v1/runs. ``to`` is absolute; ``overwrite`` says the operator agreed to lose it.
+
+    ``policy`` is for whoever prunes a repository without a configuration.
+    """
 
     kind: RunKind
     volume: str
@@ -116,6 +148,8 @@ class RunRequest(TypedDict, total=False):
     tags: list[str]
     full: bool
     overwrite: bool
+    dry_run: bool
+    policy: Policy
 
 
 class Run(TypedDict, total=False):
@@ -128,6 +162,7 @@ class Run(TypedDict, total=False):
     target: str
     point: str
     to: str
+    plan: str
     tags: list[str]
     full: bool
     state: RunState
@@ -158,6 +193,56 @@ class Started(TypedDict):
     schema: int
     id: str
     joined: bool
+
+
+class PlannedPoint(TypedDict, total=False):
+    """A point in a plan: kept for the reasons in ``why``, or forgotten.
+
+    ``frees_bytes`` falls away when it alone goes; None when it is kept.
+    """
+
+    id: str
+    seq: int
+    time: str
+    keep: bool
+    why: list[str]
+    frees_bytes: int | None
+
+
+class Guard(TypedDict):
+    """What speaks against doing a plan without asking: a word, and a sentence."""
+
+    name: str
+    text: str
+
+
+class Plan(TypedDict, total=False):
+    """What a prune would do, or did.
+
+    ``frees_bytes``, for all of it together, is None when it was not measured. ``refused`` are
+    the guards that spoke; who has read them may apply the plan all the same, until it expires.
+    """
+
+    schema: int
+    id: str
+    volume: str
+    target: str
+    created: str
+    expires: str
+    undelete_until: str
+    points: list[PlannedPoint]
+    keep: int
+    forget: int
+    frees_bytes: int | None
+    refused: list[Guard]
+    applied: bool
+
+
+class HoldRequest(TypedDict, total=False):
+    """POST /v1/points/{selector}/hold; without ``until`` it is for ever."""
+
+    until: str
+    reason: str
 
 
 class CowUse(TypedDict):

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from blocksnapd.control.messages import (
         Event,
+        HoldRequest,
+        Plan,
         Point,
         Run,
         RunRequest,
@@ -36,14 +38,43 @@ class Operations(Protocol):
             NotFoundError: no such volume is configured.
         """
 
-    async def points(self, volume: str | None) -> list[Point]:
+    async def points(self, volume: str | None, *, with_forgotten: bool = False) -> list[Point]:
         """Return the points of one volume or of all, oldest first per volume."""
 
     async def point(self, selector: str) -> Point:
         """Return the one point that ``selector`` names, see ``control.selectors``.
 
+        A forgotten point is found by its id only.
+
         Raises:
             NotFoundError: none. UsageError: several, or not a selector.
+        """
+
+    async def hold(self, selector: str, request: HoldRequest, who: Who) -> Point:
+        """Let nothing drop a point until somebody releases it.
+
+        Raises:
+            NotFoundError, UsageError: as ``point``. RefusedError, KeyMissingError: not done.
+        """
+
+    async def release(self, selector: str, who: Who) -> Point:
+        """Leave a point to the policy again; raises as ``hold``."""
+
+    async def undelete(self, selector: str, who: Who) -> Point:
+        """Bring a forgotten point back, and hold it; raises as ``hold``."""
+
+    async def plan(self, plan_id: str) -> Plan:
+        """Return a plan that a run of kind ``prune`` made.
+
+        Raises:
+            NotFoundError: there is none of that id, or it expired.
+        """
+
+    async def apply_plan(self, plan_id: str, who: Who) -> Plan:
+        """Do a plan, exactly it, whatever guards said.
+
+        Raises:
+            NotFoundError: as ``plan``. RefusedError: something changed since it was made.
         """
 
     async def start_run(self, request: RunRequest, who: Who) -> Started:

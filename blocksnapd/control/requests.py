@@ -3,30 +3,47 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from blocksnapd.control.messages import RunKind  # noqa: TC001 - pydantic reads it
+from blocksnapd.control.messages import RunKind, parse_time
 from blocksnapd.errors import UsageError
 from blocksnapd.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from blocksnapd.control.messages import RunRequest
+    from blocksnapd.control.messages import HoldRequest, RunRequest
 
 BODY_SIZE_MAX = 64 * 1024
 WAIT_MAX_S = 300.0
 TAGS_MAX = 16
+RULES_MAX = 32
+REASON_LENGTH_MAX = 200
 
 _Name = Annotated[str, Field(min_length=1, max_length=4096)]
 _Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
-class _RunRequest(BaseModel):
+class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
+
+class _Policy(_Body):
+    keep: Annotated[list[_Name], Field(min_length=1, max_length=RULES_MAX)]
+    keep_tags: Annotated[list[_Name], Field(max_length=RULES_MAX)] | None = None
+    min_points: Annotated[int, Field(ge=1)] | None = None
+    max_delete_pct: Annotated[float, Field(ge=0, le=100)] | None = None
+    undelete: Annotated[float, Field(gt=0, le=1e9)] | None = None
+
+
+class _HoldRequest(_Body):
+    until: str | None = None
+    reason: Annotated[str, Field(max_length=REASON_LENGTH_MAX)] | None = None
+
+
+class _RunRequest(_Body):
     kind: RunKind
     volume: _Name | None = None
     point: _Name | None = None
@@ -34,14 +51,18 @@ class _RunRequest(BaseModel):
     tags: Annotated[list[_Tag], Field(max_length=TAGS_MAX)] | None = None
     full: bool | None = None
     overwrite: bool | None = None
+    dry_run: bool | None = None
+    policy: _Policy | None = None
 
 
-_NEEDED = {"cycle": ("volume",), "restore": ("point", "to"), "verify": ()}
+_NEEDED = {"cycle": ("volume",), "restore": ("point", "to"), "verify": (), "prune": ("volume",)}
 _ALLOWED = {
     "cycle": {"volume", "tags", "full"},
     "restore": {"point", "to", "overwrite"},
     "verify": {"volume", "point"},
+    "prune": {"volume", "dry_run", "policy"},
 }
+_Model = TypeVar("_Model", bound=_Body)
 
 
 def parse_run_request(body: bytes) -> RunRequest:
@@ -50,14 +71,7 @@ def parse_run_request(body: bytes) -> RunRequest:
     Raises:
         UsageError: not JSON, or not such a request.
     """
-    try:
-        found = _RunRequest.model_validate(json.loads(body))
-    except ValidationError as error:
-        detail = error.errors(include_url=False)[0]
-        where = ".".join(map(str, detail["loc"])) or "the request"
-        raise UsageError(f"{where}: {detail['msg']}", effect="Nothing was started.") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"the body is not JSON: {error}", effect="Nothing was started.") from error
+    found = _checked(_RunRequest, body, "Nothing was started.")
     request = found.model_dump(exclude_none=True)
     for key in _NEEDED[found.kind]:
         if key not in request:
@@ -65,6 +79,33 @@ def parse_run_request(body: bytes) -> RunRequest:
     for key in request.keys() - _ALLOWED[found.kind] - {"kind"}:
         raise UsageError(f"{key!r} means nothing for a run of kind {found.kind!r}")
     return cast("RunRequest", request)
+
+
+def parse_hold(body: bytes) -> HoldRequest:
+    """Return the body of POST /v1/points/{selector}/hold.
+
+    Raises:
+        UsageError: not JSON, or not such a request.
+    """
+    effect = "Nothing was changed."
+    found = _checked(_HoldRequest, body or b"{}", effect)
+    if found.until is not None:
+        try:
+            parse_time(found.until)
+        except ValueError as error:
+            raise UsageError(f"until: {error}", effect=effect) from error
+    return cast("HoldRequest", found.model_dump(exclude_none=True))
+
+
+def _checked(model: type[_Model], body: bytes, effect: str) -> _Model:
+    try:
+        return model.model_validate(json.loads(body))
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        where = ".".join(map(str, detail["loc"])) or "the request"
+        raise UsageError(f"{where}: {detail['msg']}", effect=effect) from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"the body is not JSON: {error}", effect=effect) from error
 
 
 def parse_wait(query: Mapping[str, str]) -> float | None:

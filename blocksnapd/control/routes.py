@@ -3,7 +3,7 @@
     GET  /v1/status                      everything, from memory
     GET  /v1/volumes                     every volume's part of it
     GET  /v1/volumes/{volume}            one volume
-    GET  /v1/points[?volume=]            points, oldest first
+    GET  /v1/points[?volume=&all=1]      points, oldest first; all: forgotten ones too
     GET  /v1/points/{selector}           the one point that a selector names
     GET  /v1/runs[?volume=]              runs, newest first
     GET  /v1/runs/{id}[?wait=30s]        one run, at once or when it is done
@@ -12,6 +12,10 @@
     GET  /v1/health/live, …/ready        200, or 503 until recovery is done
     POST /v1/runs                        start or join a run
     POST /v1/runs/{id}/cancel            stop one
+    POST /v1/points/{selector}/hold      let nothing drop it; …/release takes that back
+    POST /v1/points/{selector}/undelete  bring a forgotten one back
+    GET  /v1/plans/{id}                  what a run of kind prune would do
+    POST /v1/plans/{id}/apply            do exactly that
 
 A volume's name and a selector go into a path percent-encoded: ``vg0%2Fhome``,
 ``%2Fsrv%2Fdisk.img``, ``vg0%2Fhome%402026-11-22T14:05``. A bare slash within ``vg0/home`` is
@@ -69,6 +73,11 @@ class Routes:
                 web.get("/v1/events", self._events),
                 web.get("/v1/health/live", self._live),
                 web.get("/v1/health/ready", self._ready),
+                web.get("/v1/plans/{plan}", self._plan),
+                web.post("/v1/plans/{plan}/apply", self._apply_plan),
+                web.post("/v1/points/{selector:.+}/hold", self._hold),
+                web.post("/v1/points/{selector:.+}/release", self._release),
+                web.post("/v1/points/{selector:.+}/undelete", self._undelete),
                 web.post("/v1/runs", self._start_run),
                 web.post("/v1/runs/{run}/cancel", self._cancel_run),
             ]
@@ -104,7 +113,8 @@ class Routes:
         return replies.document(await self._operations.volume(request.match_info["volume"]))
 
     async def _points(self, request: web.Request) -> web.Response:
-        points = await self._operations.points(request.query.get("volume"))
+        volume, everything = request.query.get("volume"), requests.parse_flag(request.query, "all")
+        points = await self._operations.points(volume, with_forgotten=everything)
         return replies.document({"schema": SCHEMA, "points": points})
 
     async def _point(self, request: web.Request) -> web.Response:
@@ -150,6 +160,33 @@ class Routes:
         run = await self._operations.cancel_run(request.match_info["run"], who)
         log.info("%s cancelled run %s", _named(who), run["id"])
         return replies.document(run)
+
+    async def _plan(self, request: web.Request) -> web.Response:
+        return replies.document(await self._operations.plan(request.match_info["plan"]))
+
+    async def _apply_plan(self, request: web.Request) -> web.Response:
+        who = unix_socket.who(_peer(request))
+        plan = await self._operations.apply_plan(request.match_info["plan"], who)
+        log.info("%s applied %s of %s", _named(who), plan["id"], plan["volume"])
+        return replies.document(plan)
+
+    async def _hold(self, request: web.Request) -> web.Response:
+        wanted, who = requests.parse_hold(await request.read()), unix_socket.who(_peer(request))
+        point = await self._operations.hold(request.match_info["selector"], wanted, who)
+        log.info("%s holds %s: %s", _named(who), point["id"], dict(wanted))
+        return replies.document(point)
+
+    async def _release(self, request: web.Request) -> web.Response:
+        who = unix_socket.who(_peer(request))
+        point = await self._operations.release(request.match_info["selector"], who)
+        log.info("%s released %s", _named(who), point["id"])
+        return replies.document(point)
+
+    async def _undelete(self, request: web.Request) -> web.Response:
+        who = unix_socket.who(_peer(request))
+        point = await self._operations.undelete(request.match_info["selector"], who)
+        log.info("%s brought %s back", _named(who), point["id"])
+        return replies.document(point)
 
     async def _stream(
         self, request: web.Request, source: AsyncGenerator[Any, None]

@@ -49,6 +49,22 @@ def resolve(selector: str, points: Sequence[Point]) -> Point:
     return _not_after(volume, moment, points)
 
 
+def resolve_any(selector: str, kept: Sequence[Point], forgotten: Sequence[Point]) -> Point:
+    """Return the point that ``selector`` names; one that is forgotten by its id only.
+
+    Its ``note`` then says so. Raises as ``resolve``.
+    """
+    try:
+        return resolve(selector, kept)
+    except NotFoundError:
+        is_id = selector and "@" not in selector and not selector.startswith("latest:")
+        if not is_id or not any(p["id"].startswith(selector) for p in forgotten):
+            raise
+    found = _by_prefix(selector, forgotten)
+    until = found["forgotten"]["until"]
+    return {**found, "note": f"{found['id']} is forgotten; it can be brought back until {until}."}
+
+
 def _of(volume: str, points: Sequence[Point]) -> list[Point]:
     found = sorted((p for p in points if p["volume"] == volume), key=lambda p: p["seq"])
     if not found:

@@ -116,9 +116,6 @@ class Pruner:
         """
         # A mount point without its disk would pass for a volume without points.
         check_repository(self._store, self._key.source)
-        # What is decided on must be durable: a point or a manifest may be seen and still vanish.
-        for prefix in (points_prefix(volume_id), manifests_prefix(volume_id)):
-            self._store.settle(prefix)
         loaded = self._manifests.newest(volume_id)
         listing = list_points(self._store, self._reader, loaded)
         return Ledger(loaded, listing.points, listing.missing)
@@ -250,6 +247,9 @@ class Pruner:
     def _revise(self, volume_id: str, change: Callable[[Ledger], Manifest]) -> Ledger:
         """Publish what ``change`` makes of the newest generation; decide anew while others do."""
         for _ in range(TRIES_MAX):
+            # What is decided on must be durable: a point or a manifest may be seen and vanish.
+            for prefix in (points_prefix(volume_id), manifests_prefix(volume_id)):
+                self._store.settle(prefix)
             ledger = self.look(volume_id)
             wanted = change(ledger)
             if wanted == ledger.manifest:

@@ -13,14 +13,56 @@ from typing import TYPE_CHECKING, cast
 
 import aiofiles
 
-from blocksnapd.control.messages import SCHEMA, Point, format_time
+from blocksnapd.control.messages import SCHEMA, Forgotten, Hold, Point, format_time
+from blocksnapd.maintain.prune import is_held
 from blocksnapd.runtime import durable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from blocksnapd.maintain.prune import Ledger
     from blocksnapd.model import RestorePoint
     from blocksnapd.store.repository import PointOutline
+
+
+class Marks:
+    """Which points of a volume are held, forgotten or expired, by one state of its manifest."""
+
+    def __init__(self, ledger: Ledger, now_us: int) -> None:
+        ids = {e.seq: e.point_id for e in ledger.points}
+        self._listed = frozenset(ids.values())
+        self._newest = max(ids, default=0)
+        self._held: dict[str, Hold] = {
+            ids[h.seq]: {
+                "since": _time(h.since_us),
+                "until": _time(h.until_us) if h.until_us else None,
+                "reason": h.reason,
+            }
+            for h in ledger.manifest.holds
+            if h.seq in ids and is_held(h, now_us)
+        }
+        self._forgotten: dict[str, Forgotten] = {
+            ids[f.seq]: {
+                "since": _time(f.since_us), "until": _time(f.until_us), "reason": f.reason,
+            }
+            for f in ledger.manifest.forgotten
+            if f.seq in ids
+        }  # fmt: skip
+
+    def marked(self, points: Iterable[Point]) -> list[Point]:
+        """Return the points with their marks, without those that have expired."""
+        found = []
+        for point in points:
+            point_id = point["id"]
+            if point_id not in self._listed and point["seq"] <= self._newest:
+                continue
+            marked: Point = {**point}
+            if point_id in self._held:
+                marked["held"] = self._held[point_id]
+            if point_id in self._forgotten:
+                marked["forgotten"] = self._forgotten[point_id]
+            found.append(marked)
+        return found
 
 
 class Catalogue:
@@ -31,6 +73,7 @@ class Catalogue:
         self._volume = volume
         self._target = target
         self._points: dict[str, Point] = {}
+        self._marks: Marks | None = None
 
     async def load(self, outlines: Iterable[PointOutline]) -> None:
         """Learn the points that the repository has, with the details this host remembers."""
@@ -47,9 +90,16 @@ class Catalogue:
         self._points[message["id"]] = message
         durable.append(self._path, json.dumps(message).encode() + b"\n")
 
-    def points(self) -> list[Point]:
-        """Return every point, oldest first."""
-        return with_suspects(list(self._points.values()))
+    def mark(self, marks: Marks) -> None:
+        """Learn which points are held, forgotten or expired."""
+        self._marks = marks
+
+    def points(self, *, with_forgotten: bool = False) -> list[Point]:
+        """Return every point that is not forgotten, or those too; oldest first."""
+        found = with_suspects(list(self._points.values()))
+        if self._marks is not None:
+            found = self._marks.marked(found)
+        return [p for p in found if with_forgotten or "forgotten" not in p]
 
     def newest(self) -> Point | None:
         """Return the newest point."""
@@ -115,6 +165,10 @@ def with_suspects(points: list[Point]) -> list[Point]:
         if following.get("proof", {}).get("mismatched_blocks"):
             marked[index] = {**marked[index], "suspect": True}
     return marked
+
+
+def _time(time_us: int) -> str:
+    return format_time(time_us / 1_000_000)
 
 
 def _parse(line: str) -> list[Point]:

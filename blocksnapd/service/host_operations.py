@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 from blocksnapd import __version__
 from blocksnapd.control.messages import SCHEMA, format_time
-from blocksnapd.control.selectors import resolve
+from blocksnapd.control.selectors import resolve_any
 from blocksnapd.errors import KeyMissingError, NotFoundError, StoreError, UsageError
+from blocksnapd.service.catalogue import Marks
+from blocksnapd.service.prune_answers import PruneAnswers
+from blocksnapd.service.pruning import Place, policy_of_settings
 from blocksnapd.service.runs import RunAnswers
 from blocksnapd.service.status import volume_status
 
@@ -26,13 +29,16 @@ if TYPE_CHECKING:
         VolumeStatus,
         Who,
     )
+    from blocksnapd.maintain.prune import Ledger
     from blocksnapd.ports import Clock
+    from blocksnapd.service.prune_answers import Pruners
+    from blocksnapd.service.pruning import Pruning
     from blocksnapd.service.runs import RunBook
     from blocksnapd.service.targets import TargetWatch
     from blocksnapd.service.volume_task import VolumeTask
 
 
-class HostOperations(RunAnswers):
+class HostOperations(RunAnswers, PruneAnswers):
     """Answers from memory; the work is done by the volumes' tasks. Event loop only."""
 
     def __init__(
@@ -42,10 +48,15 @@ class HostOperations(RunAnswers):
         book: RunBook,
         events: EventLog,
         clock: Clock,
+        *,
+        pruning: Pruning,
+        pruners: Pruners,
     ) -> None:
         self._tasks = tasks
         self._targets = targets
-        super().__init__(book)
+        RunAnswers.__init__(self, book)
+        PruneAnswers.__init__(self, pruning, clock)
+        self._pruners = pruners
         self._events = events
         self._clock = clock
         self._started = clock.now()
@@ -70,7 +81,7 @@ class HostOperations(RunAnswers):
         """Return one volume."""
         return self._volume_status(self._task(name))
 
-    async def points(self, volume: str | None) -> list[Point]:
+    async def points(self, volume: str | None, *, with_forgotten: bool = False) -> list[Point]:
         """Return the points of one volume or of all.
 
         Raises:
@@ -80,14 +91,41 @@ class HostOperations(RunAnswers):
         opened = [t.opened for t in tasks if t.opened]
         if tasks and not opened:
             raise _unknown_points(tasks[0])
-        return [p for parts in opened for p in parts.catalogue.points()]
+        return [
+            p
+            for parts in opened
+            for p in parts.catalogue.points(with_forgotten=with_forgotten)
+        ]  # fmt: skip
 
     async def point(self, selector: str) -> Point:
         """Return the one point that ``selector`` names."""
-        return resolve(selector, await self.points(None))
+        found = await self.points(None, with_forgotten=True)
+        kept = [p for p in found if "forgotten" not in p]
+        return resolve_any(selector, kept, [p for p in found if "forgotten" in p])
+
+    async def place_of(self, volume: str) -> Place:
+        """Return where the points of a configured volume are pruned."""
+        task = self._task(volume)
+        settings, opened = task.settings, task.opened
+        if opened is None:
+            raise _unknown_points(task)
+        policy = policy_of_settings(settings.retention) if settings.retention else None
+        pruner = await self._pruners.of(settings.target)
+
+        def note(ledger: Ledger) -> None:
+            opened.catalogue.mark(Marks(ledger, self._now_us()))
+
+        return Place(settings.name, opened.volume.volume_id, settings.target, pruner, policy, note)
 
     async def start_run(self, request: RunRequest, who: Who) -> Started:
-        """Start a cycle, or join the one under way."""
+        """Start a cycle or a prune, or join the one under way."""
+        if request.get("kind") == "prune":
+            if "policy" in request:
+                raise UsageError(
+                    "the daemon keeps what its configuration says", effect="Nothing was started.",
+                    hint="Change [retention.NAME], or name the repository: --repo URL.",
+                )  # fmt: skip
+            return await self.start_prune(request, who)
         if request.get("kind") != "cycle":
             raise KeyMissingError(
                 f"the daemon holds no private key, so it can't {request.get('kind')} a point",

@@ -15,11 +15,12 @@ from blocksnapd.cycle.dm_ioctl import Control
 from blocksnapd.cycle.journal import Journal
 from blocksnapd.cycle.lvm_source import CowPlace, LvmSource
 from blocksnapd.cycle.scan_source import ScanSource
-from blocksnapd.errors import ConfigError, StateError
+from blocksnapd.errors import BlocksnapError, ConfigError, StateError
 from blocksnapd.parse.cow_device import CowDevice
 from blocksnapd.parse.extents import merge_chunks
 from blocksnapd.runtime import durable
-from blocksnapd.service.catalogue import Catalogue
+from blocksnapd.service.catalogue import Catalogue, Marks
+from blocksnapd.service.prune_answers import Pruners
 from blocksnapd.service.volume_task import Opened
 from blocksnapd.ship.fingerprints import FingerprintStore
 from blocksnapd.shipping import Volume
@@ -63,6 +64,7 @@ class VolumeOpener:
         self._clock = clock
         self._say = say
         self._directory = state_directory(config, settings.name)
+        self._pruners = Pruners(config.targets, clock)
 
     async def __call__(self) -> Opened:
         """Open the parts, after repairing what a crash left half done.
@@ -82,6 +84,7 @@ class VolumeOpener:
         )
         catalogue = Catalogue(directory, settings.name, settings.target)
         await catalogue.load(await asyncio.to_thread(repository.outlines, view.volume_id))
+        await self._mark(catalogue, view.volume_id)
         self._check_block_size(await asyncio.to_thread(repository.newest, view.volume_id))
         volume = Volume(
             name=settings.name,
@@ -94,6 +97,20 @@ class VolumeOpener:
             clock=self._clock,
         )
         return Opened(volume, catalogue, watch)
+
+    async def _mark(self, catalogue: Catalogue, volume_id: str) -> None:
+        """Tell the catalogue what is held and forgotten, where there is a key to know it."""
+        if not self._pruners.has(self._settings.target):
+            return
+        try:
+            pruner = await self._pruners.of(self._settings.target)
+            ledger = await asyncio.to_thread(pruner.look, volume_id)
+        except BlocksnapError as error:  # new points are made all the same
+            said = f"What is held and forgotten is not known: {error.sentences()}"
+            name = self._settings.name
+            self._say("manifest-unread", said, severity="error", volume=name, data={})
+        else:
+            catalogue.mark(Marks(ledger, pruner.now_us()))
 
     async def _source(self) -> tuple[ChangeSource, LvmWatch | None]:
         if self._settings.cow is None:

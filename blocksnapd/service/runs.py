@@ -55,6 +55,8 @@ class LiveRun:
     suspend_s: float = 0.0
     point: str = ""
     to: str = ""
+    plan: str = ""
+    dry_run: bool = False
     reason: str = ""
     warnings: list[str] = field(default_factory=list)
     error: Problem | None = None
@@ -75,6 +77,7 @@ class LiveRun:
             "target": self.target,
             "point": self.point,
             "to": self.to,
+            "plan": self.plan,
             "tags": list(self.tags),
             "full": self.full,
             "state": "done" if self.result else "running" if running else "queued",
@@ -155,7 +158,8 @@ class RunBook:
 
     def last(self, volume: str) -> LiveRun | None:
         """Return the volume's cycle that ended last."""
-        ended = (r for r in self._runs.values() if r.volume == volume and r.result is not None)
+        cycles = (r for r in self._runs.values() if (r.kind, r.volume) == ("cycle", volume))
+        ended = (r for r in cycles if r.result is not None)
         return max(ended, key=lambda r: r.ended_at or 0.0, default=None)
 
     def newest_first(self, volume: str | None) -> list[LiveRun]:

@@ -1,4 +1,4 @@
-"""What may be asked of a private worker: points, restores and verification of one repository.
+"""What may be asked of a private worker: points, restores, verification, pruning of a repository.
 
 A worker is started by the command line client, with the caller's own rights and the caller's key,
 and ends with it. It needs no configuration, no daemon and nothing of the protected host.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from blocksnapd import __version__
 from blocksnapd.control.messages import SCHEMA, format_time
-from blocksnapd.control.selectors import resolve
+from blocksnapd.control.selectors import resolve_any
 from blocksnapd.errors import (
     BlocksnapError,
     CancelledRunError,
@@ -28,7 +28,9 @@ from blocksnapd.errors import (
 )
 from blocksnapd.restore.full import restore_full
 from blocksnapd.restore.target import examine, open_target
-from blocksnapd.service.catalogue import point_message, with_suspects
+from blocksnapd.service.catalogue import Marks, point_message, with_suspects
+from blocksnapd.service.prune_answers import PruneAnswers
+from blocksnapd.service.pruning import Place
 from blocksnapd.service.runs import RunAnswers
 from blocksnapd.store.names import is_point_name, parse_point_name
 from blocksnapd.units import format_count
@@ -45,9 +47,11 @@ if TYPE_CHECKING:
         VolumeStatus,
         Who,
     )
+    from blocksnapd.maintain.prune import Ledger, Pruner
     from blocksnapd.model import RestorePoint
     from blocksnapd.ports import Clock
     from blocksnapd.restore.progress import Progress
+    from blocksnapd.service.pruning import Pruning
     from blocksnapd.service.runs import LiveRun, RunBook
     from blocksnapd.store.names import PointName
     from blocksnapd.store.repository import Repository
@@ -58,13 +62,25 @@ log = logging.getLogger(__name__)
 _VERIFY_HINT = "What else is damaged tells: blocksnapctl --repo URL verify"
 
 
-class WorkerOperations(RunAnswers):
+class WorkerOperations(RunAnswers, PruneAnswers):
     """The port ``Operations`` over a bare repository. Event loop only."""
 
-    def __init__(self, repository: Repository, directory: str, book: RunBook, clock: Clock) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        directory: str,
+        book: RunBook,
+        clock: Clock,
+        *,
+        pruner: Pruner,
+        pruning: Pruning,
+    ) -> None:
         self._repository = repository
         self._directory = directory
-        super().__init__(book)
+        RunAnswers.__init__(self, book)
+        PruneAnswers.__init__(self, pruning, clock)
+        self._pruner = pruner
+        self._marks: dict[str, Marks] = {}
         self._clock = clock
         self._started = clock.now()
         self._points: dict[str, RestorePoint] = {}
@@ -78,6 +94,7 @@ class WorkerOperations(RunAnswers):
             StoreError, RepositoryFormatError, ChecksumError: it can't be read.
         """
         self._points = await asyncio.to_thread(self._read_points)
+        self._marks = await asyncio.to_thread(self._read_marks)
 
     def _read_points(self) -> dict[str, RestorePoint]:
         found = {}
@@ -94,6 +111,17 @@ class WorkerOperations(RunAnswers):
                     found[point.facts.point_id] = point
         for problem in self._unreadable.values():
             log.warning("%s", problem)
+        return found
+
+    def _read_marks(self) -> dict[str, Marks]:
+        found = {}
+        for volume_id in self._repository.volumes():
+            try:
+                ledger = self._pruner.look(volume_id)
+            except (FormatError, StoreError) as error:
+                log.warning("What is held and forgotten is not known: %s", error.sentences())
+            else:
+                found[volume_id] = Marks(ledger, self._pruner.now_us())
         return found
 
     async def status(self) -> Status:
@@ -119,19 +147,25 @@ class WorkerOperations(RunAnswers):
             hint="List what it has with: blocksnapctl --repo URL points",
         )
 
-    async def points(self, volume: str | None) -> list[Point]:
+    async def points(self, volume: str | None, *, with_forgotten: bool = False) -> list[Point]:
         """Return the points of one volume or of all, oldest first per volume."""
         by_volume: dict[str, list[Point]] = {}
         for point in self._points.values():
             message = point_message(point, self._directory)
             by_volume.setdefault(point.facts.volume_id, []).append(message)
-        messages = [m for found in by_volume.values() for m in with_suspects(found)]
+        messages: list[Point] = []
+        for volume_id, found in by_volume.items():
+            found, marks = with_suspects(found), self._marks.get(volume_id)
+            messages += marks.marked(found) if marks else found
+        messages = [m for m in messages if with_forgotten or "forgotten" not in m]
         return [m for m in messages if volume in (None, m["volume"])]
 
     async def point(self, selector: str) -> Point:
         """Return the one point that ``selector`` names; its note tells newer ones left out."""
         try:
-            found = resolve(selector, await self.points(None))
+            every = await self.points(None, with_forgotten=True)
+            kept = [p for p in every if "forgotten" not in p]
+            found = resolve_any(selector, kept, [p for p in every if "forgotten" in p])
         except NotFoundError as error:
             raise self._damaged_or(error, selector) from error
         left_out = self._damaged_after(self._points[found["id"]])
@@ -168,9 +202,28 @@ class WorkerOperations(RunAnswers):
             if n.volume_id == volume_id and point.seq < n.seq and (end is None or n.seq < end)
         ]
 
+    async def place_of(self, volume: str) -> Place:
+        """Return where the points of a volume, by its name or its id in the repository, are."""
+        ids = {p.facts.volume_id: p.facts.volume_name for p in self._points.values()}
+        found = [i for i, name in ids.items() if volume in (name, i)]
+        if len(found) != 1:
+            raise NotFoundError(
+                f"there is no volume {volume!r} in {self._directory}" if not found
+                else f"several volumes were called {volume!r}",
+                effect="Nothing was done.",
+                hint="It has " + (", ".join(f"{name} ({i})" for i, name in ids.items()) or "none"),
+            )  # fmt: skip
+
+        def note(ledger: Ledger) -> None:
+            self._marks[found[0]] = Marks(ledger, self._now_us())
+
+        return Place(volume, found[0], self._directory, self._pruner, None, note)
+
     async def start_run(self, request: RunRequest, who: Who) -> Started:
-        """Start a restore or a verification."""
+        """Start a restore, a verification or a prune."""
         kind = request.get("kind")
+        if kind == "prune":
+            return await self.start_prune(request, who)
         if kind == "restore":
             point = await self.point(request.get("point", ""))
             if not request.get("to"):
@@ -293,6 +346,7 @@ class WorkerOperations(RunAnswers):
                 run.cancel()
         if self._working:
             await asyncio.wait(self._working)
+        await self._pruning.close()
 
     async def ready(self) -> bool:
         """Say that it answers."""

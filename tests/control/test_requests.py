@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -21,6 +22,20 @@ from blocksnapd.errors import UsageError
         {"kind": "verify"},
         {"kind": "verify", "volume": "vg0/home"},
         {"kind": "verify", "point": "p1"},
+        {"kind": "prune", "volume": "vg0/home"},
+        {"kind": "prune", "volume": "vg0/home", "dry_run": True},
+        {"kind": "prune", "volume": "v", "policy": {"keep": ["all for 2h"]}},
+        {
+            "kind": "prune",
+            "volume": "v",
+            "policy": {
+                "keep": ["1/h for 2d"],
+                "keep_tags": ["x*"],
+                "min_points": 1,
+                "max_delete_pct": 100,
+                "undelete": 86400.0,
+            },
+        },
     ],
 )
 def test_good_ones_come_through_unchanged(request_: dict[str, object]) -> None:
@@ -35,7 +50,15 @@ def test_good_ones_come_through_unchanged(request_: dict[str, object]) -> None:
         ("\xff", "is not JSON"),
         ("[]", "the request: "),
         ("{}", "kind: Field required"),
-        ('{"kind": "prune"}', "kind: "),
+        ('{"kind": "trim"}', "kind: "),
+        ('{"kind": "prune"}', "a run of kind 'prune' needs 'volume'"),
+        ('{"kind": "prune", "volume": "v", "full": true}', "'full' means nothing"),
+        ('{"kind": "cycle", "volume": "v", "dry_run": true}', "'dry_run' means nothing"),
+        ('{"kind": "prune", "volume": "v", "policy": {}}', "policy.keep: Field required"),
+        ('{"kind": "prune", "volume": "v", "policy": {"keep": []}}', "policy.keep: "),
+        ('{"kind": "prune", "volume": "v", "policy": {"keep": ["x"], "kep": 1}}', "policy.kep: "),
+        ('{"kind": "prune", "volume": "v", "policy": {"keep": ["x"], "min_points": 0}}', "min_po"),
+        ('{"kind": "prune", "volume": "v", "policy": {"keep": ["x"], "undelete": NaN}}', "undele"),
         ('{"kind": "cycle"}', "a run of kind 'cycle' needs 'volume'"),
         ('{"kind": "cycle", "volume": ""}', "volume: "),
         ('{"kind": "cycle", "volume": 3}', "volume: "),
@@ -57,14 +80,43 @@ def test_bad_ones_are_told_why(body: str, wanted: str) -> None:
 @given(st.binary(max_size=200) | st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["kind", "volume", "tags", "full", "to"]), inner),
+    | st.dictionaries(
+        st.sampled_from(["kind", "volume", "tags", "full", "to", "until", "reason"]), inner),
 ).map(lambda value: json.dumps(value).encode()))  # fmt: skip
 def test_any_bytes(body: bytes) -> None:
-    try:
-        found = requests.parse_run_request(body)
-    except UsageError:
-        return
-    assert found["kind"] in {"cycle", "restore", "verify"}
+    with contextlib.suppress(UsageError):
+        assert requests.parse_run_request(body)["kind"] in {"cycle", "restore", "verify", "prune"}
+    with contextlib.suppress(UsageError):
+        assert set(requests.parse_hold(body)) <= {"until", "reason"}
+
+
+@pytest.mark.parametrize(
+    "request_", [{}, {"reason": "audit"}, {"until": "2026-12-01T00:00:00.000Z", "reason": ""}]
+)
+def test_holds(request_: dict[str, object]) -> None:
+    assert requests.parse_hold(json.dumps(request_).encode()) == request_
+
+
+def test_an_empty_body_holds_for_ever() -> None:
+    assert requests.parse_hold(b"") == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        (b"[]", "the request: "),
+        (b"{", "is not JSON"),
+        (b'{"until": "tomorrow"}', "until: "),
+        (b'{"until": "2026-12-01T00:00:00"}', "has no time zone"),
+        (b'{"until": 5}', "until: "),
+        (json.dumps({"reason": "x" * 201}).encode(), "reason: "),
+    ],
+)
+def test_what_is_no_hold_is_told(body: bytes, wanted: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        requests.parse_hold(body)
+    assert wanted in caught.value.message
+    assert caught.value.effect == "Nothing was changed."
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from blocksnapd.control import routes
 from blocksnapd.control.access import Access
 from blocksnapd.errors import BusyError, RefusedError, StoreFullError
 from tests.control.serving import run_command, serving
+from tests.fakes.operations import plan
 
 DISK = "%2Fsrv%2Fdisk%20image.raw"
 
@@ -54,9 +55,60 @@ async def test_points() -> None:
         assert "read as UTC" in body["note"]
 
 
+def forgotten(served: Any, number: int) -> Any:
+    """Let a point of the fake be forgotten; return its id."""
+    gone = {"since": "2026-11-22T14:00:00.000Z", "until": "2026-12-06T14:00:00.000Z", "reason": ""}
+    found = served.operations.known[number - 1]
+    served.operations.known[number - 1] = {**found, "forgotten": gone}
+    return found["id"]
+
+
+async def test_forgotten_points_are_shown_when_asked_for() -> None:
+    async with serving() as served:
+        gone = forgotten(served, 2)
+        assert len((await served.get("/v1/points"))[1]["points"]) == 3
+        points = (await served.get("/v1/points?all=1&volume=vg0/home"))[1]["points"]
+        assert [("forgotten" in p) for p in points] == [False, True, False]
+        status, found = await served.get(f"/v1/points/{gone}")
+        assert (status, found["id"]) == (200, gone)
+        assert "can be brought back until 2026-12-06" in found["note"]
+        assert (await served.get("/v1/points?all=x"))[0] == 400
+
+
+async def test_hold_release_undelete() -> None:
+    async with serving() as served:
+        until = "2026-12-01T00:00:00.000Z"
+        body = {"until": until, "reason": "audit"}
+        status, found = await served.post("/v1/points/vg0%2Fhome%40latest/hold", body)
+        assert (status, found["seq"]) == (200, 3)
+        assert (found["held"]["until"], found["held"]["reason"]) == (until, "audit")
+        status, found = await served.post(f"/v1/points/{found['id']}/release", {})
+        assert (status, "held" in found) == (200, False)
+        gone = forgotten(served, 2)
+        status, found = await served.post(f"/v1/points/{gone}/undelete", {})
+        assert (status, found["held"]["reason"]) == (200, "brought back")
+        status, found = await served.post(f"/v1/points/{gone}/undelete", {})
+        assert (status, found["exit_code"]) == (409, 12)
+        status, found = await served.post(f"/v1/points/{gone}/hold", {"until": "soon"})
+        assert (status, found["code"]) == (400, "E-USAGE")
+        assert (await served.get(f"/v1/points/{gone}/hold"))[0] == 404
+
+
+async def test_plans() -> None:
+    async with serving() as served:
+        served.operations.plans["pl-00000001"] = plan()
+        status, found = await served.get("/v1/plans/pl-00000001")
+        assert (status, found) == (200, plan())
+        status, found = await served.post("/v1/plans/pl-00000001/apply", {})
+        assert (status, found["applied"]) == (200, True)
+        assert (await served.post("/v1/plans/pl-2/apply", {}))[0] == 404
+
+
 @pytest.mark.parametrize(
     ("url", "status", "code"),
     [
+        ("/v1/plans/pl-1", 404, "E-NOT-FOUND"),
+        ("/v1/plans/pl-1/apply", 405, "E-USAGE"),
         ("/v1/nothing", 404, "E-NOT-FOUND"),
         ("/", 404, "E-NOT-FOUND"),
         ("/v1/volumes/vg0%2Fx", 404, "E-NOT-FOUND"),

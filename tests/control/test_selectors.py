@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blocksnapd.control.messages import parse_time
-from blocksnapd.control.selectors import resolve
+from blocksnapd.control.selectors import resolve, resolve_any
 from blocksnapd.errors import BlocksnapError, NotFoundError, UsageError
 from tests.fakes.operations import NOW, point
 
@@ -96,3 +96,21 @@ def test_the_newest_not_after_against_a_slow_model(ages: list[int], asked: int) 
         with pytest.raises(NotFoundError):
             resolve(selector, made)
     assert moment.timestamp() == NOW - 60 * asked
+
+
+def test_a_forgotten_point_is_found_by_its_id_only() -> None:
+    until = "2026-12-06T14:00:00.000Z"
+    gone: list[Point] = [
+        {**point(4, minutes=0), "forgotten": {"since": until, "until": until, "reason": ""}}
+    ]
+    assert resolve_any("vg0/home@latest", POINTS, gone)["seq"] == 3
+    assert resolve_any("p0003", POINTS, gone) == POINTS[2]
+    found = resolve_any("p0004", POINTS, gone)
+    assert found["seq"] == 4
+    assert found["note"] == f"{gone[0]['id']} is forgotten; it can be brought back until {until}."
+    with pytest.raises(NotFoundError, match="no point's id begins with 'p0005'"):
+        resolve_any("p0005", POINTS, gone)
+    with pytest.raises(NotFoundError):
+        resolve_any("latest:vg0/x", [], gone)
+    with pytest.raises(UsageError):
+        resolve_any("", POINTS, gone)

@@ -6,14 +6,16 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from blocksnapd.control.messages import SCHEMA, format_time, problem
-from blocksnapd.control.selectors import resolve
-from blocksnapd.errors import BlocksnapError, NotFoundError
+from blocksnapd.control.selectors import resolve_any
+from blocksnapd.errors import BlocksnapError, NotFoundError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from blocksnapd.control.messages import (
         Event,
+        HoldRequest,
+        Plan,
         Point,
         Run,
         RunRequest,
@@ -76,6 +78,31 @@ def volume_status(name: str, **changes: object) -> VolumeStatus:
     return cast("VolumeStatus", found | changes)
 
 
+def plan(number: int = 1, **changes: object) -> Plan:
+    """Return a plan that keeps two points and forgets one, but for ``changes``."""
+    kept: list[dict[str, object]] = [
+        {"id": point(n)["id"], "seq": n, "time": point(n, minutes=15 - 5 * n)["time"],
+         "keep": n != 1, "why": why, "frees_bytes": None if why else 84_934_656}
+        for n, why in ((1, []), (2, ["1/h for 2d", "tag manual"]), (3, ["all for 2h", "newest"]))
+    ]  # fmt: skip
+    found: dict[str, object] = {
+        "schema": SCHEMA,
+        "id": f"pl-{number:08x}",
+        "volume": "vg0/home",
+        "target": "near",
+        "created": format_time(NOW),
+        "expires": format_time(NOW + 900),
+        "undelete_until": format_time(NOW + 14 * 86400),
+        "points": kept,
+        "keep": 2,
+        "forget": 1,
+        "frees_bytes": 84_934_656,
+        "refused": [],
+        "applied": False,
+    }
+    return cast("Plan", found | changes)
+
+
 class MemoryOperations:
     """Two volumes with points; runs move only when the test moves them, or by ``script``.
 
@@ -95,6 +122,7 @@ class MemoryOperations:
         self.failure: Exception | None = None
         self.log: list[Event] = []
         self.streams_open = 0
+        self.plans: dict[str, Plan] = {}
         self._runs: dict[str, Run] = {}
         self._moved = asyncio.Condition()
 
@@ -122,13 +150,50 @@ class MemoryOperations:
             raise NotFoundError(f"no volume {name!r} is configured", hint="Look at status.")
         return self.volumes[name]
 
-    async def points(self, volume: str | None) -> list[Point]:
+    async def points(self, volume: str | None, *, with_forgotten: bool = False) -> list[Point]:
         """Return points."""
-        return [p for p in self.known if volume in (None, p["volume"])]
+        found = [p for p in self.known if with_forgotten or "forgotten" not in p]
+        return [p for p in found if volume in (None, p["volume"])]
 
     async def point(self, selector: str) -> Point:
         """Return one point."""
-        return resolve(selector, self.known)
+        gone = [p for p in self.known if "forgotten" in p]
+        return resolve_any(selector, await self.points(None), gone)
+
+    async def hold(self, selector: str, request: HoldRequest, who: Who) -> Point:
+        """Hold a point."""
+        found = await self.point(selector)
+        held = {"since": format_time(NOW), "until": request.get("until"),
+                "reason": request.get("reason", "")}  # fmt: skip
+        return self._change(found, held=held)
+
+    async def release(self, selector: str, who: Who) -> Point:
+        """Release a point."""
+        return self._change(await self.point(selector), held=None)
+
+    async def undelete(self, selector: str, who: Who) -> Point:
+        """Bring a point back."""
+        found = await self.point(selector)
+        if "forgotten" not in found:
+            raise RefusedError(f"{found['id']} is not forgotten")
+        held = {"since": format_time(NOW), "until": None, "reason": "brought back"}
+        return self._change(found, forgotten=None, held=held)
+
+    def _change(self, found: Point, **changes: object) -> Point:
+        both = {k: v for k, v in (found | changes).items() if v is not None and k != "note"}
+        self.known = [cast("Point", both) if p["id"] == both["id"] else p for p in self.known]
+        return cast("Point", both)
+
+    async def plan(self, plan_id: str) -> Plan:
+        """Return a plan."""
+        if plan_id not in self.plans:
+            raise NotFoundError(f"there is no plan {plan_id!r}, or it expired")
+        return self.plans[plan_id]
+
+    async def apply_plan(self, plan_id: str, who: Who) -> Plan:
+        """Do a plan."""
+        self.plans[plan_id] = cast("Plan", await self.plan(plan_id) | {"applied": True})
+        return self.plans[plan_id]
 
     async def start_run(self, request: RunRequest, who: Who) -> Started:
         """Start or join."""

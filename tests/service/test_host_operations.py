@@ -17,6 +17,9 @@ from blocksnapd.errors import (
 )
 from blocksnapd.metrics import Metrics
 from blocksnapd.service.host_operations import HostOperations
+from blocksnapd.service.plans import PlanBook
+from blocksnapd.service.prune_answers import Pruners
+from blocksnapd.service.pruning import Pruning
 from blocksnapd.service.targets import TargetWatch
 from tests.service.bench import EVERY_S, ROOT, SETTINGS, Bench
 
@@ -35,7 +38,11 @@ class Host:
         self.mail.closed = StoreMissingError("the vault is gone", effect="none", hint="mount it")
         targets = TargetWatch({}, Metrics(CollectorRegistry()), home.clock)
         tasks = {HOME: home.task, MAIL: self.mail.task}
-        self.operations = HostOperations(tasks, targets, home.book, events, home.clock)
+        self.operations = HostOperations(
+            tasks, targets, home.book, events, home.clock,
+            pruning=Pruning(PlanBook(str(path / "plans")), home.book),
+            pruners=Pruners({}, home.clock),
+        )  # fmt: skip
         self.events = events
 
 

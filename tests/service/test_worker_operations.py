@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from blocksnapd.errors import ChecksumError, NotFoundError, UsageError
+from blocksnapd.maintain.prune import Pruner
 from blocksnapd.runtime.clock import ManualClock
+from blocksnapd.service.plans import PlanBook
+from blocksnapd.service.pruning import Pruning
 from blocksnapd.service.runs import RunBook
 from blocksnapd.service.worker_operations import WorkerOperations
+from blocksnapd.store.files import LocalStore
 from blocksnapd.store.init import init_repository
+from blocksnapd.store.keys import load_restore
 from blocksnapd.store.repository import Repository
 from tests.service.bench import ROOT
 from tests.store.support import VOLUME, Lab
@@ -30,16 +35,20 @@ class Host:
     def __init__(self, path: Path) -> None:
         self.root = path / "repository"
         made = init_repository(str(self.root), str(path / "keys"))
-        self.repository = Repository.open(str(self.root), restore_key=made.restore_key)
-        self.lab = Lab(store=self.repository._store, keys=self.repository._restore)
+        self.keys = load_restore(made.restore_key)
+        self.repository = Repository.open(str(self.root), restore_key=self.keys)
+        self.lab = Lab(store=LocalStore(str(self.root)), keys=self.keys)
         self.lab.write(range(8), noise=True)
         self.lab.commit()
         for first in (8, 16):
             self.lab.commit(self.lab.write(range(first, first + 8), noise=True))
         self.points = [point for point, _ in self.lab.kept]
+        book = RunBook(ManualClock())
         self.worker = WorkerOperations(
-            self.repository, str(self.root), RunBook(ManualClock()), ManualClock()
-        )
+            self.repository, str(self.root), book, ManualClock(),
+            pruner=Pruner(self.lab.store, self.keys, ManualClock().now),
+            pruning=Pruning(PlanBook(str(path / "plans")), book),
+        )  # fmt: skip
 
     def damage(self, number: int) -> str:
         """Change a byte of a point's object; return the point's id."""
