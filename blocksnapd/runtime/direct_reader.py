@@ -13,6 +13,7 @@ import errno
 import mmap
 import os
 import stat
+import threading
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -28,7 +29,7 @@ _BUFFER_SIZE = MIB
 
 
 class DirectReader:
-    """A ``BlockReader`` over a path, a context manager. Blocking; one thread at a time."""
+    """A ``BlockReader`` over a path, a context manager. Blocking; several threads may read."""
 
     def __init__(self, path: str, size: int, *, effect: str = "") -> None:
         """Open ``path`` for reading.
@@ -45,6 +46,7 @@ class DirectReader:
         self._size = size
         self._effect = effect
         self._buffer = mmap.mmap(-1, _BUFFER_SIZE)
+        self._buffer_lock = threading.Lock()
         self._fd, self._is_direct = _open(path)
 
     def __enter__(self) -> Self:
@@ -77,7 +79,7 @@ class DirectReader:
         """Fill ``view`` with the bytes from ``offset``.
 
         Any alignment works. Where offset, length and memory are multiples of 4096 nothing is
-        copied; otherwise the bytes pass through a buffer of 1 MiB.
+        copied; otherwise the bytes pass through a buffer of 1 MiB, one thread at a time.
 
         Raises:
             HostError: the device failed, or ended before ``view`` was full.
@@ -91,7 +93,9 @@ class DirectReader:
         elif not whole or (offset | _address(view)) % ALIGNMENT:
             whole = 0
         self._read_exact(offset, view[:whole], whole)
-        self._read_through(offset + whole, view[whole:])
+        if whole < len(view):
+            with self._buffer_lock:
+                self._read_through(offset + whole, view[whole:])
 
     def _read_through(self, offset: int, view: memoryview) -> None:
         buffer = memoryview(self._buffer)

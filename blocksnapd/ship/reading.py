@@ -1,17 +1,22 @@
 """Reads and hashes batches of blocks ahead of whoever ships them, in bounded memory. Edge.
 
-One thread reads and one hashes, a few batches ahead of the caller: the disk and all processors are
-kept at work, whoever of them is slowest. Buffers are page-aligned, for direct I/O, used in turn.
+Scattered blocks are read by several threads at once, since a disk answers many questions in the
+time of one; another thread hashes. Both are a few batches ahead of the caller: the disk and all
+processors are kept at work, whoever of them is slowest. Buffers are page-aligned, for direct I/O,
+and used in turn.
 """
 
 from __future__ import annotations
 
+import itertools
 import mmap
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
+from blocksnapd.ship.spans import Batch
 from blocksnapd.units import MIB
 
 if TYPE_CHECKING:
@@ -19,10 +24,10 @@ if TYPE_CHECKING:
 
     from blocksnapd.model import U8
     from blocksnapd.ports import BlockReader
-    from blocksnapd.ship.spans import Batch
 
 BATCH_SIZE = 4 * MIB
 BUFFERS = 4
+READERS = 8
 
 
 class HashedBatch(NamedTuple):
@@ -48,38 +53,56 @@ def read_ahead(
         HostError: the device failed.
     """
     buffers = [memoryview(mmap.mmap(-1, BATCH_SIZE)) for _ in range(BUFFERS)]
-    ahead: deque[tuple[Batch, Future[memoryview], Future[U8]]] = deque()
-    with ExitStack() as ending:
-        disk = ending.enter_context(ThreadPoolExecutor(1, "blocksnap-read"))
-        processor = ending.enter_context(ThreadPoolExecutor(1, "blocksnap-hash"))
+    ahead: deque[tuple[Batch, memoryview, Future[U8]]] = deque()
+    with (
+        ThreadPoolExecutor(READERS, "blocksnap-read") as disk,
+        ThreadPoolExecutor(1, "blocksnap-hash") as processor,
+    ):
         for index, batch in enumerate(batches):
             if len(ahead) == BUFFERS - 1:  # one buffer is the caller's until its next step
                 yield _next(ahead)
             view = buffers[index % BUFFERS][: batch.block_count * block_size]
-            reading = disk.submit(read_batch, reader, batch, view, block_size)
-            hashing = processor.submit(_identify, identify, reading)
-            ahead.append((batch, reading, hashing))
+            reading = [
+                disk.submit(read_batch, reader, part, view[low:high], block_size)
+                for part, low, high in _parts(batch, block_size)
+            ]
+            ahead.append((batch, view, processor.submit(_identify, identify, view, reading)))
         while ahead:
             yield _next(ahead)
 
 
-def _identify(identify: Callable[[memoryview], U8], reading: Future[memoryview]) -> U8:
-    return identify(reading.result())
-
-
-def _next(ahead: deque[tuple[Batch, Future[memoryview], Future[U8]]]) -> HashedBatch:
-    batch, reading, hashing = ahead.popleft()
-    return HashedBatch(batch, reading.result(), hashing.result())
-
-
-def read_batch(reader: BlockReader, batch: Batch, view: memoryview, block_size: int) -> memoryview:
-    """Fill ``view`` with the batch's blocks, run by run; return it."""
+def read_batch(reader: BlockReader, batch: Batch, view: memoryview, block_size: int) -> None:
+    """Fill ``view`` with the batch's blocks, run by run."""
     at = 0
     for first, count in zip(batch.firsts.tolist(), batch.counts.tolist(), strict=True):
         length = count * block_size
         _read_run(reader, first * block_size, view[at : at + length])
         at += length
-    return view
+
+
+def _parts(batch: Batch, block_size: int) -> Iterator[tuple[Batch, int, int]]:
+    """Yield shares of about as many runs for each reader, and where their bytes belong."""
+    runs = len(batch.firsts)
+    ends = np.cumsum(batch.counts, dtype=np.uint64).tolist()
+    cuts = np.linspace(0, runs, min(READERS, runs) + 1).astype(np.intp).tolist()
+    low = 0
+    for start, stop in itertools.pairwise(cuts):
+        high = ends[stop - 1] * block_size
+        yield Batch(batch.firsts[start:stop], batch.counts[start:stop]), low, high
+        low = high
+
+
+def _identify(
+    identify: Callable[[memoryview], U8], view: memoryview, reading: list[Future[None]]
+) -> U8:
+    for part in reading:
+        part.result()
+    return identify(view)
+
+
+def _next(ahead: deque[tuple[Batch, memoryview, Future[U8]]]) -> HashedBatch:
+    batch, view, hashing = ahead.popleft()
+    return HashedBatch(batch, view, hashing.result())
 
 
 def _read_run(reader: BlockReader, offset: int, view: memoryview) -> None:
