@@ -39,7 +39,7 @@ class Clock(Protocol):
 
 
 class BlockReader(Protocol):
-    """Bytes of constant content: a snapshot, an image, a file. Blocking; one thread at a time."""
+    """Bytes of constant content: a snapshot, an image, a file. Blocking; for several threads."""
 
     @property
     def size(self) -> int:
