@@ -1,12 +1,12 @@
 """A restore point seen as a disk: a ``ports.PointImage``. Edge.
 
-Reading everything goes pack by pack (see ``pieces.py``), reading a place frame by frame.
+Reading everything goes window by window of the map, and in each pack by pack (``pieces.py``);
+reading a place unfolds only the map around it, and reads frame by frame. However large the image
+and whatever its history, memory stays within the limits here and those of ``stack.py``.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from blocksnapd.model import U64, Extents
 from blocksnapd.store.pack_reader import PackReader
 from blocksnapd.store.pieces import pieces
+from blocksnapd.store.sized_cache import SizedCache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,23 +22,31 @@ if TYPE_CHECKING:
     from blocksnapd.model import RestorePoint
     from blocksnapd.store.keys import RestoreKey
     from blocksnapd.store.objects import ObjectStore
-    from blocksnapd.store.point_reader import PointMap
+    from blocksnapd.store.runs import Runs
+    from blocksnapd.store.stack import Stack
 
-PACKS_CACHED_MAX = 32
-FRAMES_CACHED_MAX = 256
+SEGMENT_BLOCKS = 1 << 16
+SEGMENTS_SIZE_MAX = 16 << 20
+PACKS_SIZE_MAX = 32 << 20
+FRAMES_SIZE_MAX = 64 << 20
+_RUN_SIZE = 24
 
 
 class Image:
     """See ``ports.PointImage``. Thread-safe."""
 
     def __init__(
-        self, store: ObjectStore, key: RestoreKey, point: RestorePoint, mapped: PointMap
+        self, store: ObjectStore, key: RestoreKey, point: RestorePoint, stack: Stack
     ) -> None:
-        self._store, self._key, self._point = store, key, point
-        self._runs, self._places = mapped.runs, mapped.places
-        self._packs: OrderedDict[int, PackReader] = OrderedDict()
-        self._frames: OrderedDict[tuple[int, int], bytes] = OrderedDict()
-        self._lock = Lock()
+        self._store, self._key, self._point, self._stack = store, key, point, stack
+        self._segments: SizedCache[Runs] = SizedCache(
+            SEGMENTS_SIZE_MAX, lambda runs: _RUN_SIZE * (len(runs) + 1)
+        )
+        # Besides its tail a reader holds what the tail says.
+        self._packs: SizedCache[PackReader] = SizedCache(
+            PACKS_SIZE_MAX, lambda pack: 2 * len(pack.tail)
+        )
+        self._frames: SizedCache[bytes] = SizedCache(FRAMES_SIZE_MAX, len)
 
     @property
     def size(self) -> int:
@@ -54,14 +63,37 @@ class Image:
         """The point it shows."""
         return self._point
 
-    def data_extents(self) -> Extents:
-        """Return where the image has content; everything else is zero."""
-        starts, ends = self._runs.starts, self._runs.ends
-        apart = starts[1:] != ends[:-1]
-        size = np.uint64(self.block_size)
-        firsts = starts[np.concatenate([[True], apart])] if len(starts) else starts
-        lasts = ends[np.concatenate([apart, [True]])] if len(ends) else ends
-        return Extents(firsts * size, np.minimum(lasts * size, np.uint64(self.size)))
+    @property
+    def depth(self) -> int:
+        """How many layers it is read through."""
+        return self._stack.depth
+
+    def data_extents(self, start: int = 0, end: int | None = None) -> Extents:
+        """Return where the image has content; everything else is zero.
+
+        Args:
+            start: only from this byte on.
+            end: and up to this one. All at once take 16 bytes for each extent: for maps of any
+                size use ``extents``.
+        """
+        found = list(self._extents(start, self.size if end is None else min(end, self.size)))
+        starts = np.concatenate([np.zeros(0, np.uint64), *(part.starts for part in found)])
+        ends = np.concatenate([np.zeros(0, np.uint64), *(part.ends for part in found)])
+        apart = starts[1:] != ends[:-1]  # windows cut what belongs together
+        first = np.concatenate([apart[:0], np.ones(min(1, len(starts)), np.bool_), apart])
+        last = np.concatenate([apart, np.ones(min(1, len(ends)), np.bool_)])
+        return Extents(starts[first], ends[last])
+
+    def extents(self) -> Iterator[Extents]:
+        """Yield what ``data_extents`` returns, ascending and piece by piece.
+
+        The last extent of a piece may touch the first of the next. Memory: one window.
+        """
+        return self._extents(0, self.size)
+
+    def data_size(self) -> int:
+        """Return how many bytes of content there are, in bounded memory."""
+        return sum(part.size for part in self.extents())
 
     def read_into(self, offset: int, view: memoryview) -> None:
         """Fill ``view`` with the image's bytes from ``offset``; see ``ports.PointImage``."""
@@ -69,21 +101,48 @@ class Image:
         assert 0 <= offset <= offset + len(view) <= self.size
         view[:] = bytes(len(view))
         size = self.block_size
-        runs = self._runs.cut(offset // size, -(-(offset + len(view)) // size))
-        for start, length, location in zip(
-            runs.starts.tolist(), runs.lengths.tolist(), runs.locations.tolist(), strict=True
-        ):
-            self._read_run(start * size - offset, length, location, view)
+        for runs in self._runs(offset // size, -(-(offset + len(view)) // size)):
+            for start, length, location in zip(
+                runs.starts.tolist(), runs.lengths.tolist(), runs.locations.tolist(), strict=True
+            ):
+                self._read_run(start * size - offset, length, location, view)
 
     def pieces(self) -> Iterator[tuple[U64, memoryview]]:
-        """Yield all content pack by pack; see ``ports.PointImage``."""
-        return pieces(self._runs, self._places, self._store, self._key)
+        """Yield all content, window by window, each pack by pack; see ``ports.PointImage``."""
+        for first, end in self._stack.windows():
+            runs = self._stack.content(first, end)
+            yield from pieces(runs, self._stack.places, self._store, self._key)
 
     def close(self) -> None:
         """Let memory go; no file stays open between reads."""
-        with self._lock:
-            self._packs.clear()
-            self._frames.clear()
+        for cache in (self._segments, self._packs, self._frames):
+            cache.clear()
+
+    def _extents(self, start: int, end: int) -> Iterator[Extents]:
+        size = self.block_size
+        low, high = np.uint64(start), np.uint64(end)
+        for first, stop in self._stack.windows():
+            if stop * size <= start or first * size >= end:
+                continue
+            runs = self._stack.content(max(first, start // size), min(stop, -(-end // size)))
+            if not len(runs):
+                continue
+            starts, ends = runs.starts, runs.ends
+            apart = starts[1:] != ends[:-1]
+            firsts = starts[np.concatenate([[True], apart])]
+            lasts = ends[np.concatenate([apart, [True]])]
+            unit = np.uint64(size)
+            yield Extents(np.maximum(firsts * unit, low), np.minimum(lasts * unit, high))
+
+    def _runs(self, first: int, end: int) -> Iterator[Runs]:
+        # The map of these blocks, out of segments that are kept for the next read.
+        each = SEGMENT_BLOCKS
+        for number in range(first // each, -(-end // each)):
+            runs = self._segments.get(
+                number,
+                lambda at=number * each: self._stack.content(at, at + each),  # type: ignore[misc]
+            )
+            yield runs.cut(first, end)
 
     def _read_run(self, at: int, length: int, location: int, view: memoryview) -> None:
         # ``at`` is where the run's first byte falls in ``view``; it may be before its start.
@@ -98,27 +157,8 @@ class Image:
             at, slot, length = at + count * size, slot + count, length - count
 
     def _pack(self, index: int) -> PackReader:
-        with self._lock:
-            reader = self._packs.get(index)
-            if reader is not None:
-                self._packs.move_to_end(index)
-                return reader
-        reader = PackReader(self._store, self._places[index], self._key)
-        with self._lock:
-            self._packs[index] = reader
-            if len(self._packs) > PACKS_CACHED_MAX:
-                self._packs.popitem(last=False)
-        return reader
+        place = self._stack.places[index]
+        return self._packs.get(index, lambda: PackReader(self._store, place, self._key))
 
     def _frame(self, pack: int, frame: int) -> bytes:
-        with self._lock:
-            plain = self._frames.get((pack, frame))
-            if plain is not None:
-                self._frames.move_to_end((pack, frame))
-                return plain
-        plain = self._pack(pack).frame(frame)
-        with self._lock:
-            self._frames[pack, frame] = plain
-            if len(self._frames) > FRAMES_CACHED_MAX:
-                self._frames.popitem(last=False)
-        return plain
+        return self._frames.get((pack, frame), lambda: self._pack(pack).frame(frame))

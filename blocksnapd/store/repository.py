@@ -46,8 +46,9 @@ from blocksnapd.store.point_format import (
     from_us,
     unpack_header,
 )
-from blocksnapd.store.point_reader import PointReader, map_of
+from blocksnapd.store.point_reader import PointReader
 from blocksnapd.store.sink import Sink, check_free
+from blocksnapd.store.stack import open_point
 from blocksnapd.store.verify import ObjectCheck, Verifier, VerifyReport
 
 if TYPE_CHECKING:
@@ -243,14 +244,12 @@ class Repository:
     def open_image(self, point: RestorePoint | str) -> Image:
         """Return the image of a point, or of the point of that name; raises as ``load_point``.
 
-        Reads all points back to the nearest full one.
+        Reads the few merged layers that lead to it, or all points back to the nearest full one.
         """
         reader, key = self._reader(), self._restore_key()
-        if isinstance(point, str):
-            chain = reader.chain(point)
-        else:
-            chain = reader.chain(point.name, point.digest)
-        return Image(self._store, key, chain[-1].point, map_of(chain))
+        wanted = (point, "") if isinstance(point, str) else (point.name, point.digest)
+        loaded, stack = open_point(self._store, reader, *wanted)
+        return Image(self._store, key, loaded.point, stack)
 
     def verify(
         self,

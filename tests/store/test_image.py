@@ -172,8 +172,8 @@ def test_pieces_may_be_left_early(small):
 
 
 def test_caches_stay_within_their_limits(small, monkeypatch):
-    monkeypatch.setattr("blocksnapd.store.image.PACKS_CACHED_MAX", 2)
-    monkeypatch.setattr("blocksnapd.store.image.FRAMES_CACHED_MAX", 3)
+    monkeypatch.setattr("blocksnapd.store.image.PACKS_SIZE_MAX", 4000)
+    monkeypatch.setattr("blocksnapd.store.image.FRAMES_SIZE_MAX", 200_000)
     lab = Lab(blocks=200)
     lab.write(range(200), noise=True)
     lab.commit()
@@ -181,8 +181,31 @@ def test_caches_stay_within_their_limits(small, monkeypatch):
     view = bytearray(opened.size)
     opened.read_into(0, memoryview(view))
     assert view == lab.kept[0][1]
-    assert len(opened._packs) <= 2
-    assert len(opened._frames) <= 3
+    assert 0 < opened._packs.size <= 4000
+    assert 0 < opened._frames.size <= 200_000
+    opened.close()
+    assert opened._frames.size == 0
+
+
+def test_extents_of_a_part_are_cut_and_those_of_all_come_in_windows(monkeypatch):
+    monkeypatch.setattr("blocksnapd.store.stack.WINDOW_RUNS_MAX", 2)
+    monkeypatch.setattr("blocksnapd.store.tables.RUNS_PER_PART_MAX", 2)
+    lab = Lab(blocks=60)
+    lab.write([*range(0, 40, 3), *range(41, 59)])
+    lab.commit()
+    lab.commit(lab.write(range(10, 30)))
+    opened = lab.reader.open_image(lab.kept[-1][0])
+    inside = {b for b in range(60) if lab.image[b].any()}
+    whole = opened.data_extents()
+    assert whole.size == opened.data_size() == len(inside) * BLOCK
+    assert len(list(opened.extents())) > 1
+    assert (whole.starts[1:] > whole.ends[:-1]).all()
+    for start, end in ((0, 0), (5, 30 * BLOCK - 7), (11 * BLOCK, 60 * BLOCK), (0, 1 << 40)):
+        part = opened.data_extents(start, end)
+        clip = [(max(s, start), min(e, end)) for s, e in zip(
+            whole.starts.tolist(), whole.ends.tolist(), strict=True) if s < end and e > start
+        ]  # fmt: skip
+        assert list(zip(part.starts.tolist(), part.ends.tolist(), strict=True)) == clip
 
 
 def _sum(numbers: np.ndarray, hashes: np.ndarray) -> int:
