@@ -27,7 +27,7 @@ from blocksnapd.store.repo_file import unpack_repository
 from blocksnapd.store.runs import Runs
 from blocksnapd.store.seal import Scope, point_tag
 from blocksnapd.store.tables import RunsPart, pack_table, read_table
-from tests.fuzz import samples
+from tests.fuzz import maintenance, samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,7 @@ def tables_memory(size: int) -> int:
 
 def all_decoders() -> dict[str, Decoder]:
     """Return every decoder by its name."""
-    return {decoder.name: decoder for decoder in (*_OF_FILES, *_OF_POINTS, *_OF_PACKS, *_OF_PARTS)}
+    return {decoder.name: decoder for decoder in _ALL}
 
 
 def _key_files() -> list[bytes]:
@@ -205,3 +205,20 @@ _OF_PARTS = (
     Decoder("table", _tables, _table, tables_memory),
     Decoder("manifest", lambda: [pack_record(Manifest()), samples.plain_manifest()], _manifest),
 )
+
+_OF_LAYERS = (
+    Decoder("layer-footer", maintenance.footers, maintenance.read_footer),
+    Decoder("layer-tail", maintenance.tails, maintenance.read_tail),
+    Decoder("layer-directory", maintenance.directories, maintenance.read_directory_of),
+    Decoder("layer-part", maintenance.parts, maintenance.read_part_of,
+            lambda size: 8 * MIB + 64 * size),
+    Decoder("pack-table", maintenance.pack_tables, maintenance.read_pack_table),
+)  # fmt: skip
+
+_OF_MAINTENANCE = (
+    Decoder("collection", maintenance.collections, maintenance.read_collection_of),
+    Decoder("collection-object", maintenance.collection_objects, maintenance.open_collection),
+    Decoder("records", maintenance.records, maintenance.read_records, tables_memory),
+)
+
+_ALL = (*_OF_FILES, *_OF_POINTS, *_OF_PACKS, *_OF_PARTS, *_OF_LAYERS, *_OF_MAINTENANCE)

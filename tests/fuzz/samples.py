@@ -20,7 +20,7 @@ from blocksnapd.store.manifest_format import (
 )
 from blocksnapd.store.names import layer_name
 from blocksnapd.store.pack_format import FOOTER_SIZE, unpack_footer
-from blocksnapd.store.point_format import pack_clear, unpack_point
+from blocksnapd.store.point_format import PackRef, pack_clear, unpack_point
 from blocksnapd.store.records import pack_record
 from blocksnapd.store.repository import Repository
 from blocksnapd.store.seal import (
@@ -103,6 +103,12 @@ def packs() -> list[tuple[str, bytes]]:
     return sorted((name, data) for name, data in objects.items() if name.endswith(".pk"))
 
 
+def pack_refs() -> list[PackRef]:
+    """Return how points name packs."""
+    reader = lab().reader._reader()
+    return [ref for point, _ in lab().kept for ref in reader.load(point.name).body.packs]
+
+
 def pack_tail(number: int) -> bytes:
     """Return index box and footer of a pack."""
     name, data = packs()[number]
@@ -122,8 +128,7 @@ def plain_index(number: int) -> bytes:
 def plain_manifest() -> bytes:
     """Return the body of a manifest with something of everything."""
     entries = tuple(entry_of(point) for point, _ in lab().kept)
-    loaded = lab().reader._reader().load(point(0)[0])
-    ref = loaded.body.packs[0]
+    ref = pack_refs()[0]
     return pack_record(
         Manifest(
             points=entries,

@@ -16,7 +16,7 @@ from tests.fuzz.mutations import Samples, spoiled
 
 DECODERS = all_decoders()
 EXAMPLES = 300
-EXAMPLES_LONG = 10_000
+EXAMPLES_LONG = 3000
 SECONDS_MAX = 3.0
 
 
