@@ -8,19 +8,25 @@ told by its digest alone, so that any damage there is damage of all its slots.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from blake3 import blake3
 
 from blocksnapd.errors import ChecksumError, FormatError, StoreError
+from blocksnapd.store.frames import frame_sum, frame_sum_key
 from blocksnapd.store.keys import RestoreKey
 from blocksnapd.store.pack_reader import PackReader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from blocksnapd.store.keys import MaintenanceKey
     from blocksnapd.store.layers import PackPlace
     from blocksnapd.store.objects import ObjectStore
+
+    _FrameCheck = Callable[[PackReader, int, memoryview, int], "tuple[Slots, str]"]
 
 _READ_FRAMES = 64
 Slots = np.typing.NDArray[np.intp]
@@ -60,7 +66,7 @@ def check_pack(
         return PackCheck(place, error.message, lost=lost)
     found = PackCheck(place, reader=reader)
     if with_data:
-        found.lost, found.problem = _read_all(reader, opens=isinstance(key, RestoreKey))
+        found.lost, found.problem = _read_all(reader, key)
         found.blocks = reader.index.slots
     if place.holder == place.ref.name and not found.problem:
         found.problem = _size_problem(store, place)
@@ -75,8 +81,9 @@ def _size_problem(store: ObjectStore, place: PackPlace) -> str:
     return "" if size == place.ref.size else f"it has {size} bytes, not {place.ref.size}"
 
 
-def _read_all(reader: PackReader, *, opens: bool) -> tuple[Slots, str]:
+def _read_all(reader: PackReader, key: MaintenanceKey) -> tuple[Slots, str]:
     # Returns the slots that cannot be restored, and what is wrong in words.
+    check = _frame_check(reader, key)
     hasher = blake3()
     bad: list[Slots] = []
     problem = ""
@@ -89,20 +96,29 @@ def _read_all(reader: PackReader, *, opens: bool) -> tuple[Slots, str]:
             bad += [_slots_of(reader, frame) for frame in range(first, end)]
             continue
         hasher.update(sealed)
-        for frame in range(first, end) if opens else ():
-            wrong, said = _check_frame(reader, frame, sealed, first)
+        for frame in range(first, end):
+            wrong, said = check(reader, frame, sealed, first) if check else (_no_slots(), "")
             if len(wrong):
                 bad.append(wrong)
                 problem = problem or said
     hasher.update(reader.tail)
     if not problem and hasher.hexdigest() != reader.place.ref.digest:
         problem = "its digest is not the one its point says"
-        if not opens:
+        if check is None:
             bad = [np.arange(reader.index.slots, dtype=np.intp)]
     return (np.concatenate(bad) if bad else _no_slots()), problem
 
 
-def _check_frame(
+def _frame_check(reader: PackReader, key: MaintenanceKey) -> _FrameCheck | None:
+    # How one frame is checked; None: not by itself.
+    if isinstance(key, RestoreKey):
+        return _open_frame
+    if not len(reader.index.frame_sums):
+        return None
+    return partial(_sum_frame, frame_sum_key(key.source.hash_key))
+
+
+def _open_frame(
     reader: PackReader, frame: int, sealed: memoryview, first: int
 ) -> tuple[Slots, str]:
     slots = _slots_of(reader, frame)
@@ -115,6 +131,16 @@ def _check_frame(
     except ChecksumError as error:
         return slots[reader.mismatched(slots, memoryview(plain))], error.message
     return slots[:0], ""
+
+
+def _sum_frame(
+    key: bytes, reader: PackReader, frame: int, sealed: memoryview, first: int
+) -> tuple[Slots, str]:
+    slots, offsets = _slots_of(reader, frame), reader.index.offsets
+    low, high = (int(o - offsets[first]) for o in offsets[frame : frame + 2])
+    if frame_sum(sealed[low:high], key) == reader.index.frame_sums[frame].tobytes():
+        return slots[:0], ""
+    return slots, f"frame {frame} is not what was written"
 
 
 def _slots_of(reader: PackReader, frame: int) -> Slots:
