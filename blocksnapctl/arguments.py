@@ -110,6 +110,7 @@ def _parser(socket_path: str) -> argparse.ArgumentParser:
 
     _looking(verb)
     _doing(verb)
+    _keeping(verb)
     return parser
 
 
@@ -118,6 +119,7 @@ def _looking(verb: _Verb) -> None:
     status.add_argument("volumes", nargs="*", metavar="VOLUME")
     points = verb("points", "List restore points.")
     points.add_argument("volume", nargs="?", metavar="VOLUME")
+    points.add_argument("--all", action="store_true", help="forgotten ones too")
     _key_options(points, is_needed=False)
     show = verb("show", "Tell everything about one point or run.")
     show.add_argument("item", metavar="POINT|RUN")
@@ -148,6 +150,49 @@ def _doing(verb: _Verb) -> None:
     _key_options(verify, is_needed=True)
     cancel = verb("cancel", "Stop a run.")
     cancel.add_argument("run", metavar="RUN")
+
+
+def _keeping(verb: _Verb) -> None:
+    prune = verb("prune", "Forget the points that retention does not keep, or show which.")
+    prune.add_argument("volume", nargs="?", metavar="VOLUME")
+    how = prune.add_mutually_exclusive_group()
+    how.add_argument("-n", "--dry-run", action="store_true", help="show the plan, do nothing")
+    how.add_argument("--apply", metavar="PLAN", help="do exactly this plan")
+    asked = prune.add_argument_group("what to keep, with --repo; otherwise the daemon's retention")
+    add = asked.add_argument
+    add(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="RULE",
+        help="like 'all for 2h', '1/d for 5w'",
+    )
+    add("--keep-tag", action="append", default=[], metavar="PATTERN", help="whatever their age")
+    add("--min-points", type=int, metavar="N", help="so many of the newest (default 3)")
+    add(
+        "--max-delete-pct",
+        type=float,
+        metavar="N",
+        help="more at once only by --apply (default 30)",
+    )
+    add(
+        "--undelete",
+        type=_duration,
+        metavar="TIME",
+        help="can be brought back so long (default 14d)",
+    )
+    _key_options(prune, is_needed=False)
+    hold = verb("hold", "Let nothing drop a point.")
+    hold.add_argument("point", metavar="POINT")
+    hold.add_argument("--until", metavar="TIME", help="like 2026-12-01, 2026-12-01T14:00 or 30d")
+    hold.add_argument("--reason", metavar="TEXT", help="why, for whoever wonders later")
+    _key_options(hold, is_needed=False)
+    release = verb("release", "Leave a held point to the retention again.")
+    release.add_argument("point", metavar="POINT")
+    _key_options(release, is_needed=False)
+    undelete = verb("undelete", "Bring a forgotten point back, and hold it.")
+    undelete.add_argument("point", metavar="POINT")
+    _key_options(undelete, is_needed=False)
 
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from blocksnapctl import render
 from blocksnapctl.client import Client, ProblemError, WaitOverError
 from blocksnapctl.following import follow
+from blocksnapctl.pruning import hold, prune, release, undelete
 from blocksnapd.control.messages import (
     EXIT_OK,
     EXIT_UNREACHABLE,
@@ -91,8 +92,9 @@ def status(context: Context) -> int:
 def points(context: Context) -> int:
     """List points."""
     volume, out = context.arguments.volume, context.output
+    query = ({"volume": volume} if volume else {}) | ({"all": "1"} if context.arguments.all else {})
     with context.reader() as client:
-        found = client.get("points", **({"volume": volume} if volume else {}))
+        found = client.get("points", **query)
     items = cast("list[Point]", found["points"])
     if out.as_json:
         out.document(found)
@@ -305,5 +307,6 @@ def _now() -> datetime:
 
 VERBS: dict[str, Callable[[Context], int]] = {
     "status": status, "points": points, "runs": runs, "show": show, "events": events,
-    "run": run, "cancel": cancel, "restore": restore, "verify": verify,
+    "run": run, "cancel": cancel, "restore": restore, "verify": verify, "prune": prune,
+    "hold": hold, "release": release, "undelete": undelete,
 }  # fmt: skip

@@ -39,16 +39,35 @@ def follow(
     Raises:
         ProblemError: the daemon knows no such run. UnreachableError: it ended meanwhile.
     """
+    try:
+        last = last_of(client, run_id, output, deadline=deadline, is_ours=is_ours)
+    except WaitOverError:
+        return output.problem(wait_over(run_id, is_ours=is_ours))
+    return _ended(last, output)
+
+
+def last_of(
+    client: Client,
+    run_id: str,
+    output: Output,
+    *,
+    deadline: float | None,
+    is_ours: bool,
+    is_data: bool = True,
+) -> Run:
+    """Show a run until it is done; return it as it ended. With ``is_data`` its JSON is printed.
+
+    Raises:
+        WaitOverError: it was not done by ``deadline``. Otherwise as ``follow``.
+    """
     last: Run | None = None
     try:
         for found in client.stream("runs", run_id, "follow", deadline=deadline):
             last = cast("Run", found)
-            if output.as_json:
+            if output.as_json and is_data:
                 output.document(last)
             else:
                 output.progress(render.progress(last))
-    except WaitOverError:
-        return output.problem(_wait_over(run_id, is_ours=is_ours))
     except KeyboardInterrupt:
         output.say(f"Run {run_id} {_afterwards(run_id, is_ours=is_ours)}")
         raise
@@ -58,10 +77,11 @@ def follow(
             effect="What the run did not commit is done again once the daemon is back.",
             hint="Look with: systemctl status blocksnapd",
         )
-    return _ended(last, output)
+    return last
 
 
-def _wait_over(run_id: str, *, is_ours: bool) -> Problem:
+def wait_over(run_id: str, *, is_ours: bool) -> Problem:
+    """Return what to say when the operator waits no longer."""
     return {
         "code": "E-WAIT",
         "message": f"run {run_id} was not done in time",

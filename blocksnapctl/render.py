@@ -106,26 +106,45 @@ def cause(problem: Problem) -> str:
 
 def points(found: Sequence[Point], now: datetime) -> str:
     """Return the table of points."""
-    head = ("POINT", "VOLUME", "TIME", "SIZE", "CHANGED", "STORED", "HOW", "CONSISTENT", "TAGS")
+    head = ["POINT", "VOLUME", "TIME", "SIZE", "CHANGED", "STORED", "HOW", "CONSISTENT", "TAGS"]
     rows = [
-        (
+        [
             p["id"], p["volume"], short_time(p["time"], now), _bytes(p.get("size")),
             _bytes(p.get("changed_bytes")), _bytes(p.get("stored_bytes")),
             p.get("method", "-"), "SUSPECT" if p.get("suspect") else p.get("consistency", "-"),
             " ".join(p.get("tags", [])),
-        )
+        ]
         for p in found
     ]  # fmt: skip
+    if any("held" in p or "forgotten" in p for p in found):
+        head.append("KEPT")
+        for row, point in zip(rows, found, strict=True):
+            row.append(kept(point, now))
     return "\n".join(table(head, rows)) + "\n" if rows else ""
 
 
+def kept(point: Point, now: datetime) -> str:
+    """Return whether a point is held or forgotten, and until when; ``-`` for neither."""
+    if "forgotten" in point:
+        return f"forgotten, back until {short_time(point['forgotten']['until'], now)}"
+    if "held" not in point:
+        return "-"
+    held = point["held"]
+    until = f" until {short_time(held['until'], now)}" if held["until"] else ""
+    return f"held{until}: {held['reason']}" if held["reason"] else f"held{until}"
+
+
 def points_plain(found: Sequence[Point]) -> str:
-    """Return id, volume, time, size, changed, shipped, stored, method, tags."""
+    """Return id, volume, time, size, changed, shipped, stored, method, tags, held, forgotten.
+
+    The last two are empty, or until when; ``ever`` for a hold without end.
+    """
     return plain(
         (
             p["id"], p["volume"], p["time"], p.get("size"), p.get("changed_bytes"),
             p.get("shipped_bytes"), p.get("stored_bytes"), p.get("method"),
-            ",".join(p.get("tags", [])),
+            ",".join(p.get("tags", [])), p["held"]["until"] or "ever" if "held" in p else None,
+            p["forgotten"]["until"] if "forgotten" in p else None,
         )
         for p in found
     )  # fmt: skip
@@ -189,7 +208,7 @@ def progress(run: Run) -> str:
     if not expected:
         return clean(what)
     share = min(100, 100 * done // expected)
-    if run.get("kind") == "verify":
+    if run.get("kind") in {"verify", "prune"}:
         return clean(f"{what}  {done} of {expected} points")
     rate, eta = run.get("rate") or 0.0, run.get("eta")
     speed = f"  {format_size(rate)}/s" if rate else ""

@@ -253,7 +253,10 @@ class CowUse(TypedDict):
 
 
 class VolumeStatus(TypedDict, total=False):
-    """One volume in status. ``exposure`` is None as long as there is no point."""
+    """One volume in status. ``exposure`` is None as long as there is no point.
+
+    ``keep`` has the rules of its retention; without any every point is kept for ever.
+    """
 
     schema: int
     volume: str
@@ -271,6 +274,7 @@ class VolumeStatus(TypedDict, total=False):
     active_run: Run | None
     cow: CowUse | None
     points: int
+    keep: list[str]
     causes: list[Problem]
 
 

@@ -64,5 +64,6 @@ def volume_status(
         "active_run": active.message() if active else None,
         "cow": cow,
         "points": point_count,
+        "keep": [rule.text for rule in settings.retention.keep] if settings.retention else [],
         "causes": causes,
     }

@@ -61,3 +61,22 @@ def test_events_since_may_be_negative() -> None:
 )
 def test_passed_on(argv: list[str], wanted: list[str]) -> None:
     assert passed_on(argv) == wanted
+
+
+def test_prune() -> None:
+    found = parse(["prune"], socket_path=None)
+    assert (found.volume, found.dry_run, found.apply, found.keep) == (None, False, None, [])
+    argv = ["prune", "v", "-n", "--keep", "all for 2h", "--keep", "1/h for 2d", "--undelete", "3d",
+            "--keep-tag", "x*", "--min-points", "1", "--max-delete-pct", "50"]  # fmt: skip
+    found = parse(argv, socket_path=None)
+    assert (found.volume, found.dry_run, found.keep) == ("v", True, ["all for 2h", "1/h for 2d"])
+    assert (found.keep_tag, found.undelete, found.min_points) == (["x*"], 3 * 86_400, 1)
+    with pytest.raises(SystemExit):
+        parse(["prune", "--dry-run", "--apply", "pl-1"], socket_path=None)
+
+
+@pytest.mark.parametrize("verb", ["hold", "release", "undelete"])
+def test_verbs_about_one_point(verb: str) -> None:
+    assert parse([verb, "p1", "--key", "k"], socket_path=None).point == "p1"
+    with pytest.raises(SystemExit):
+        parse([verb], socket_path=None)

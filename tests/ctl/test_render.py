@@ -82,7 +82,7 @@ def test_points() -> None:
     text = render.points([first, point(2, minutes=5)], TODAY)
     assert text == (GOLDEN / "points.txt").read_text()
     assert render.points([], TODAY) == ""
-    assert render.points_plain([first]) == "p1\tvg0/x\t2026-11-20T01:02:03.000Z\t\t\t\t\t\t\n"
+    assert render.points_plain([first]) == ("p1\tvg0/x\t2026-11-20T01:02:03.000Z" + "\t" * 8 + "\n")
 
 
 def test_runs() -> None:

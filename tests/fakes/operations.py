@@ -73,6 +73,7 @@ def volume_status(name: str, **changes: object) -> VolumeStatus:
         "active_run": None,
         "cow": {"size": 1000, "used": 40},
         "points": 3,
+        "keep": ["all for 2h", "1/h for 2d"] if name.startswith("vg0/") else [],
         "causes": [],
     }
     return cast("VolumeStatus", found | changes)
