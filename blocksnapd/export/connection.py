@@ -19,6 +19,7 @@ from blocksnapd.export import answers, protocol
 from blocksnapd.export.protocol import Errno, OptionReply
 from blocksnapd.export.rules import Facts
 from blocksnapd.export.session import (
+    PIECE_SIZE,
     Close,
     ListExports,
     Offer,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from blocksnapd.export.answers import Buffers
-    from blocksnapd.export.disk import Disk
     from blocksnapd.export.exports import Exports, Lease
     from blocksnapd.export.protocol import Request
     from blocksnapd.export.session import SessionCommand
@@ -48,8 +48,8 @@ log = logging.getLogger(__name__)
 HANDSHAKE_S: Final = 30.0  # without the time that opening an image takes
 WORKERS: Final = 4
 REQUESTS_MAX: Final = 256  # in the queue; who sends more waits until some are done
-SMALL_SIZE: Final = 64 << 10  # requests up to this are done several at a time
-BATCH_MAX: Final = 16
+SMALL_SIZE: Final = 32 << 10  # requests up to this are done several at a time
+BATCH_MAX: Final = 15  # with the one before, a piece at most
 
 T = TypeVar("T")
 
@@ -85,6 +85,9 @@ class Connection:
         self._session = Session(offers_tls=tls is not None)
         self._lease: Lease | None = None
         self._requests: asyncio.Queue[Request | None] = asyncio.Queue(REQUESTS_MAX)
+        self._unanswered = 0
+        self._all_answered = asyncio.Event()
+        self._all_answered.set()
         self._jobs: set[asyncio.Future[object]] = set()
         self._failed: Request | None = None  # a write of which a piece failed
         self._ended: Close | None = None
@@ -107,6 +110,7 @@ class Connection:
         except (OSError, answers.BrokenReplyError) as error:
             return f"{type(error).__name__}: {error}"
         finally:
+            self._all_answered.set()  # nobody is left to wait for more
             # A thread under way still reads from the disk.
             while self._jobs:
                 await asyncio.wait(self._jobs)
@@ -137,8 +141,10 @@ class Connection:
         while left:
             match left.pop():
                 case Send(data):
-                    await self._stream.send([data])
+                    await self._send([data])
                 case Serve(request):
+                    self._unanswered += 1
+                    self._all_answered.clear()
                     await self._requests.put(request)
                 case Refuse(request, error, text):
                     await self._refuse(request, error, text)
@@ -215,61 +221,73 @@ class Connection:
         while self._ended is None and (data := await self._stream.receive()):
             await self._perform(self._session.receive(data), None)
 
+    def close(self) -> None:
+        """Close the socket; once ``run`` returned it is closed already."""
+        self._stream.close()
+
     async def finished(self) -> None:
         """Return once every request that came has its reply; new ones are refused from now on."""
         self.is_ending = True
-        await self._requests.join()
+        await self._all_answered.wait()
 
     async def _work(self) -> None:
         while (request := await self._requests.get()) is not None:
             batch = [request]
             # Leave the other workers their share: decoding runs on every processor.
             share = min(BATCH_MAX, self._requests.qsize() // WORKERS)
-            while share and batch[-1].length <= SMALL_SIZE:
+            while len(batch) <= share and batch[-1].length <= SMALL_SIZE:
                 following = self._requests.get_nowait()
                 if following is None:
                     self._requests.put_nowait(None)
                     break
                 batch.append(following)
-                share -= 1
             await self._reply_to(batch)
-            for _ in batch:
-                self._requests.task_done()
+            self._unanswered -= len(batch)
+            if not self._unanswered:
+                self._all_answered.set()
 
     async def _reply_to(self, batch: list[Request]) -> None:
         if self.is_ending:
             for request in batch:
                 await self._refuse(request, Errno.ESHUTDOWN, "the export ends")
             return
-        replies = self._replies(batch)
-        while buffers := await self._in_thread(lambda: _gathered(replies)):
-            self.sent_bytes += sum(map(len, buffers))
-            await self._stream.send(buffers)
+        large = batch.pop() if batch[-1].length > SMALL_SIZE else None
+        if batch:
+            # All in one go: passing a request to a thread and back costs more than most reads.
+            await self._send(await self._in_thread(lambda: self._gathered(batch)))
+        if large is not None and large.length <= PIECE_SIZE:
+            await self._send(await self._in_thread(lambda: self._gathered([large])))
+        elif large is not None:
+            pieces = self._answer_to(large)
+            while (piece := await self._in_thread(lambda: next(pieces, None))) is not None:
+                await self._send(piece)
 
-    def _replies(self, batch: list[Request]) -> Iterator[Buffers]:
-        for request in batch:
-            yield from answers.answer(request, self._disk, structured=self._session.structured)
+    def _gathered(self, batch: list[Request]) -> Buffers:
+        return [b for request in batch for piece in self._answer_to(request) for b in piece]
+
+    def _answer_to(self, request: Request) -> Iterator[Buffers]:
+        assert self._lease is not None
+        return answers.answer(request, self._lease.disk, structured=self._session.structured)
+
+    async def _send(self, buffers: Buffers) -> None:
+        self.sent_bytes += sum(map(len, buffers))
+        await self._stream.send(buffers)
 
     async def _write(self, request: Request, offset: int, data: bytes) -> None:
+        assert self._lease is not None
         if self._failed is request:
             return
-        structured = self._session.structured
+        disk, structured = self._lease.disk, self._session.structured
         reply = await self._in_thread(
-            lambda: answers.write(request, offset, data, self._disk, structured=structured)
+            lambda: answers.write(request, offset, data, disk, structured=structured)
         )
         if reply:
             self._failed = request
-            await self._stream.send([reply])
+            await self._send([reply])
 
     async def _refuse(self, request: Request, error: Errno, text: str) -> None:
         structured = self._session.structured
-        reply = protocol.error_reply(request.cookie, error, text, structured=structured)
-        await self._stream.send([reply])
-
-    @property
-    def _disk(self) -> Disk:
-        assert self._lease is not None
-        return self._lease.disk
+        await self._send([protocol.error_reply(request.cookie, error, text, structured=structured)])
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         # Shielded: when we are cancelled the thread goes on, and ``run`` waits for it.
@@ -283,15 +301,3 @@ class Connection:
         self._jobs.discard(job)
         if not job.cancelled():
             job.exception()  # nobody may be left to look at it
-
-
-def _gathered(replies: Iterator[Buffers]) -> Buffers:
-    """Return the next replies as one, up to about ``SMALL_SIZE``; none are left: nothing."""
-    gathered: Buffers = []
-    size = 0
-    for buffers in replies:
-        gathered += buffers
-        size += sum(map(len, buffers))
-        if size > SMALL_SIZE:
-            break
-    return gathered

@@ -71,7 +71,8 @@ def parse_address(text: str) -> tuple[str, int]:
         if ":" in text:
             host, _, port = text.rpartition(":")
         is_whole = ":" not in host
-    if not (is_whole and host and port.isdecimal() and len(port) <= 5 and int(port) < 1 << 16):
+    is_port = port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) < 1 << 16
+    if not (is_whole and host and is_port):
         raise UsageError(
             f"{text!r} is no address", effect=_NOTHING,
             hint="Write it like 127.0.0.1:10809, host:10809 or [::1]:10809.",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONNECTIONS_MAX: Final = 64
-NEGOTIATING_MAX: Final = 32  # beside those
+NEGOTIATING_MAX: Final = 128  # beside those; one costs a socket and little else
 THREADS: Final = 16
 STOP_S: Final = 2.0
 RETRY_S: Final = 0.2  # after the process ran out of file descriptors
@@ -144,7 +144,9 @@ class Server:
             log.info("%s: %s", group, reason)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._ended_bytes += self._running.pop(task).sent_bytes
+        connection = self._running.pop(task)
+        connection.close()  # a task that was cancelled before it began has closed nothing
+        self._ended_bytes += connection.sent_bytes
 
 
 def group_of(connected: socket.socket) -> tuple[str, int | str]:

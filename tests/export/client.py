@@ -136,7 +136,11 @@ class Client(Feed):
         super().__init__()
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(20)
-        self.socket.connect(path)
+        try:
+            self.socket.connect(path)
+        except OSError:
+            self.socket.close()
+            raise
         assert self.greeting() == 3
         self.send(struct.pack(">I", flags))
 
