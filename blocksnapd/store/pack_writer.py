@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from blake3 import blake3
@@ -47,15 +47,20 @@ class Batch:
         self.blocks = np.empty(most, dtype=np.uint64)
         self.hashes = np.empty((most, HASH_SIZE), dtype=np.uint8)
 
-    def fill(self, blocks: U64, hashes: U8, data: U8) -> int:
-        """Copy in as many of these blocks as there is room for; return how many."""
-        at, size = self.count, self.block_size
-        taken = min(len(self.blocks) - at, len(blocks))
-        self.data[at * size : (at + taken) * size] = data[: taken * size]
-        self.blocks[at : at + taken] = blocks[:taken]
-        self.hashes[at : at + taken] = hashes[:taken]
-        self.count += taken
-        return taken
+    def fill(self, blocks: U64, hashes: U8, rows: U8, which: np.typing.NDArray[np.intp]) -> int:
+        """Copy in as many as there is room for of the blocks ``which`` selects; return how many.
+
+        Shapes (n,), (n, 16), (n, block_size) and (m,).
+        """
+        at = self.count
+        which = which[: len(self.blocks) - at]
+        end = at + len(which)
+        # Any other mode would copy twice.
+        rows.take(which, axis=0, out=self.data.reshape(-1, self.block_size)[at:end], mode="clip")
+        self.blocks[at:end] = blocks[which]
+        self.hashes[at:end] = hashes[which]
+        self.count = end
+        return len(which)
 
     @property
     def is_full(self) -> bool:
@@ -71,12 +76,18 @@ class FinishedPack:
     parts: list[bytes]
 
 
+class _Sealed(NamedTuple):
+    data: bytes
+    sum: bytes
+
+
 class PackWriter:
     """Collects batches for one pack. ``add`` from one thread, ``finish`` from any one."""
 
     def __init__(
         self,
         scope: Scope,
+        key: SourceKey,
         *,
         point_id: str,
         seq: int,
@@ -85,12 +96,13 @@ class PackWriter:
         frame_size: int,
     ) -> None:
         self.slots = 0
-        self._scope = scope
+        self._scope, self._key = scope, key
         self._point_id, self._seq = point_id, seq
         self._block_size, self._level = block_size, level
         self._frame_blocks = frame_blocks(block_size, min(frame_size, BATCH_SIZE))
         self._codec = FrameCodec(scope, new_key())
-        self._sealed: list[Future[list[bytes]]] = []
+        self._sum_key = frame_sum_key(key.hash_key)
+        self._sealed: list[Future[list[_Sealed]]] = []
         self._blocks: list[U64] = []
         self._hashes: list[U8] = []
         self._lock = Lock()
@@ -119,28 +131,26 @@ class PackWriter:
         """Return the state sum of the blocks taken."""
         return state_sum(np.concatenate(self._blocks), np.concatenate(self._hashes))
 
-    def finish(self, key: SourceKey, zeros: list[Runs]) -> FinishedPack:
+    def finish(self, zeros: list[Runs]) -> FinishedPack:
         """Return the whole pack; waits for its workers.
 
-        Args:
-            key: whom it is sealed to.
-            zeros: zero runs told since the pack before, ascending.
+        ``zeros`` are the zero runs told since the pack before, ascending.
         """
-        frames = [frame for sealed in self._sealed for frame in sealed.result()]
+        sealed = [frame for batch in self._sealed for frame in batch.result()]
+        frames = [frame.data for frame in sealed]
         sizes = [len(frame) for frame in frames]
-        sum_key = frame_sum_key(key.hash_key)
         record = index_record(
             self._point_id, self._seq, np.concatenate(self._blocks),
             np.concatenate(self._hashes), sizes, join(zeros),
-            b"".join(frame_sum(frame, sum_key) for frame in frames),
+            b"".join(frame.sum for frame in sealed),
         )  # fmt: skip
         tail = pack_tail(
             self._scope,
             record=record,
             data_key=self._codec.key,
             index_key=new_key(),
-            data_public=key.data_public,
-            metadata_public=key.metadata_public,
+            data_public=self._key.data_public,
+            metadata_public=self._key.metadata_public,
             data_size=sum(sizes),
             frames=len(frames),
             block_size=self._block_size,
@@ -159,7 +169,7 @@ class PackWriter:
         )
         return FinishedPack(ref, [*frames, tail])
 
-    def _seal(self, frame: int, batch: Batch, give_back: Callable[[Batch], None]) -> list[bytes]:
+    def _seal(self, frame: int, batch: Batch, give_back: Callable[[Batch], None]) -> list[_Sealed]:
         raw = batch.count * self._block_size
         try:
             frame_size = self._frame_blocks * self._block_size
@@ -169,4 +179,4 @@ class PackWriter:
             give_back(batch)
         with self._lock:
             self._expected_size += sum(map(len, frames)) - raw
-        return frames
+        return [_Sealed(data, frame_sum(data, self._sum_key)) for data in frames]

@@ -122,9 +122,7 @@ class Sink:
 
         def store(which: np.typing.NDArray[np.intp]) -> U64:
             is_stored[which] = True
-            if is_stored.all():
-                return self._store_blocks(blocks, hashes, rows)
-            return self._store_blocks(blocks[which], hashes[which], rows[which])
+            return self._store_blocks(blocks, hashes, rows, which)
 
         locations = self._dedup.place(hashes, store)
         self._count(blocks, hashes, is_stored)
@@ -195,15 +193,15 @@ class Sink:
         finally:
             self._close()
 
-    def _store_blocks(self, blocks: U64, hashes: U8, rows: U8) -> U64:
+    def _store_blocks(
+        self, blocks: U64, hashes: U8, rows: U8, which: np.typing.NDArray[np.intp]
+    ) -> U64:
         # A pack is chosen before a batch is begun, so that a block's location is known at once.
-        locations = np.empty(len(blocks), dtype=np.uint64)
-        content, at = rows.reshape(-1), 0
-        while at < len(blocks):
+        locations, at = np.empty(len(which), dtype=np.uint64), 0
+        while at < len(which):
             pack = self._pack_with_room()
             first = (self._pack_count - 1 << 32) + pack.slots + self._batch.count
-            rest = slice(at * self._block_size, None)
-            taken = self._batch.fill(blocks[at:], hashes[at:], content[rest])
+            taken = self._batch.fill(blocks, hashes, rows, which[at:])
             locations[at : at + taken] = np.arange(first, first + taken, dtype=np.uint64)
             at += taken
             if self._batch.is_full:
@@ -246,7 +244,7 @@ class Sink:
         scope = Scope(self._key.repository_id, self._volume_id, name)
         self._pack_count += 1
         return PackWriter(
-            scope, point_id=self._point_id, seq=self._seq, block_size=self._block_size,
+            scope, self._key, point_id=self._point_id, seq=self._seq, block_size=self._block_size,
             level=self._level, frame_size=self._frame_size,
         )  # fmt: skip
 
@@ -254,7 +252,7 @@ class Sink:
         # One pack is written while the next is filled; a third would be too much memory.
         self._await_writer()
         zeros = self._account(pack)
-        self._writing = self._writer.submit(lambda: self._put_pack(pack.finish(self._key, zeros)))
+        self._writing = self._writer.submit(lambda: self._put_pack(pack.finish(zeros)))
 
     def _account(self, pack: PackWriter) -> list[Runs]:
         self._sum = state_add(self._sum, pack.state_sum(), 0)
@@ -276,7 +274,7 @@ class Sink:
         if pack is None:
             return []
         zeros = self._account(pack)
-        finished = pack.finish(self._key, zeros)
+        finished = pack.finish(zeros)
         if finished.ref.size > INLINE_SIZE_MAX:
             self._put_pack(finished)
             return []

@@ -30,17 +30,23 @@ def make_pack():
     hashes = hash_blocks(data.data, SIZE, KEYS.source.hash_key)
     scope = Scope(KEYS.source.repository_id, "v", NAME)
     writer = PackWriter(
-        scope, point_id="p" + "0" * 16, seq=1, block_size=SIZE, level=1, frame_size=65536
+        scope,
+        KEYS.source,
+        point_id="p" + "0" * 16,
+        seq=1,
+        block_size=SIZE,
+        level=1,
+        frame_size=65536,
     )
     back: SimpleQueue[Batch] = SimpleQueue()
     with ThreadPoolExecutor(2) as workers:
         at = 0
         while at < 300:
             batch = Batch(SIZE)
-            at += batch.fill(blocks[at:], hashes[at:], data[at * SIZE :])
+            at += batch.fill(blocks, hashes, data.reshape(-1, SIZE), np.arange(at, 300))
             assert writer.has_room(batch)
             writer.add(batch, workers, back.put)
-        finished = writer.finish(KEYS.source, [])
+        finished = writer.finish([])
     return blocks, data, hashes, writer, finished, back
 
 
