@@ -67,11 +67,6 @@ class LayerReader:
         return self._directory.packs
 
     @property
-    def check(self) -> int:
-        """The sum of all its entries, see ``entry_sum``."""
-        return self._directory.check
-
-    @property
     def entries(self) -> int:
         """Runs in all."""
         return int(self._directory.counts.sum())
@@ -96,6 +91,10 @@ class LayerReader:
                 found.append(cached)
                 low += 1
         return join(found).cut(first, end)
+
+    def total(self) -> int:
+        """Return the sum of all its entries as its writer found it; see ``layers.Span``."""
+        return self._directory.check
 
     def places(self, pack: int) -> tuple[int, list[PackPlace]]:
         """Return the packs in the box that ``pack`` is in; see ``layers.Span``."""

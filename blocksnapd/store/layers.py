@@ -69,6 +69,9 @@ class Span(Protocol):
             ChecksumError, RepositoryFormatError: it is damaged. StoreError: the place failed.
         """
 
+    def total(self) -> int:
+        """Return the sum of all its entries, see ``entry_sum``; packs weigh as ``pack_weight``."""
+
     def places(self, pack: int) -> tuple[int, list[PackPlace]]:
         """Return the stretch of its packs that ``pack`` is in: the first one's index, and all."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blocksnapd.errors import RepositoryFormatError
+from blocksnapd.store.entry_sum import entry_sum, pack_weight
 from blocksnapd.store.layer_format import LayerHead
 from blocksnapd.store.runs import Runs, interleave, is_ascending, join
 from blocksnapd.store.tables import RunsPart, check_locations, unpack_part
@@ -70,6 +71,13 @@ class PointSpan:
             raise RepositoryFormatError(f"the layer of {self._name} overlaps, or passes the end")
         return runs
 
+    def total(self) -> int:
+        """Return the sum of all its entries, part by part; see ``layers.Span``."""
+        names = [place.ref.name for place in self._places]
+        weights = np.array([pack_weight(name) for name in names], dtype=np.uint64)
+        sums = [self._data.total(weights), self._zeros.total(weights)]
+        return sum(sums) % (1 << 64)
+
     def places(self, pack: int) -> tuple[int, list[PackPlace]]:
         """Return all its packs; see ``layers.Span``."""
         assert 0 <= pack < len(self._places)
@@ -97,6 +105,9 @@ class _Table:
         if len(parts) > 1 and not is_ascending(runs.starts, runs.lengths):
             raise RepositoryFormatError(f"the tables of {self._name} do not ascend")
         return runs.cut(first, end)
+
+    def total(self, weights: U64) -> int:
+        return sum(entry_sum(self._part(at), weights) for at in range(len(self._parts)))
 
     def _part(self, at: int) -> Runs:
         # Windows ascend: the part at the end of one is that at the start of the next.

@@ -6,7 +6,7 @@ be used is noted in ``problems`` and left out from then on. Thread-safe.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections import OrderedDict
 from threading import RLock
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from blocksnapd.store.layers import Span
-    from blocksnapd.store.manifest_format import LayerRef, LoadedManifest
+    from blocksnapd.store.manifest_format import LayerRef, LoadedManifest, PointEntry
     from blocksnapd.store.objects import ObjectStore
     from blocksnapd.store.point_reader import LoadedPoint, PointReader
 
@@ -51,13 +51,10 @@ class SpanSet:
         self._open: OrderedDict[str, Span] = OrderedDict()
         self._listed = False
         self._lock = RLock()
-        points = loaded.manifest.points
-        self._fulls = [entry.seq for entry in points if entry.kind == "full"]
-        self._sizes = {entry.seq: entry.size for entry in points}
-        self._chains = Chains(
-            Link(e.seq - 1, e.seq, entry_name(loaded.volume_id, e), e.kind == "full")
-            for e in points
-        )
+        self._fulls: list[int] = []
+        self._sizes: dict[int, int] = {}
+        self._chains = Chains()
+        self.know(loaded.manifest.points)
         for ref in loaded.manifest.layers:
             self.add(ref)
 
@@ -65,6 +62,16 @@ class SpanSet:
     def volume_id(self) -> str:
         """The volume."""
         return self.loaded.volume_id
+
+    def know(self, points: Sequence[PointEntry]) -> None:
+        """Take listed points, ascending, those committed since the manifest too."""
+        with self._lock:
+            for entry in points:
+                name, is_full = entry_name(self.volume_id, entry), entry.kind == "full"
+                if is_full and name not in self._chains:
+                    insort(self._fulls, entry.seq)
+                self._sizes[entry.seq] = entry.size
+                self._chains.add(Link(entry.seq - 1, entry.seq, name, is_full))
 
     def add(self, ref: LayerRef) -> None:
         """Take a layer that exists."""

@@ -165,7 +165,7 @@ class Stack:
         return Overlaid(result.take(said), given, [*hidden, covered, result.take(~said)])
 
     def windows(self, runs_max: int | None = None) -> Iterator[tuple[int, int]]:
-        """Yield blocks ``(first, end)``, ascending, that cover the image, of about so many runs.
+        """Yield blocks ``(first, end)``, ascending, that cover all layers, of about so many runs.
 
         A window has at most ``runs_max`` runs (``WINDOW_RUNS_MAX``), and as many again as a part
         of each layer has.
@@ -177,7 +177,8 @@ class Stack:
         order = np.argsort(firsts, kind="stable")
         firsts, windows = firsts[order], np.cumsum(counts[order]) // np.uint64(runs_max)
         cuts = firsts[1:][windows[1:] != windows[:-1]]
-        start, end = 0, max(self._head.blocks, 1)
+        # An older image may have been larger.
+        start, end = 0, max(1, *(span.head.blocks for span in self._chain))
         for cut in (*np.unique(cuts).tolist(), end):
             if start < cut <= end:
                 yield start, cut
