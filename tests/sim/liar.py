@@ -15,7 +15,7 @@ from tests.sim.source import Source
 from tests.sim.world import VOLUME, World, need
 
 if TYPE_CHECKING:
-    from tests.sim.world import Remembered
+    from tests.sim.world import Known
 
 COMMITS = 12
 
@@ -46,7 +46,7 @@ def _play(world: World) -> int:
     return len(harmed)
 
 
-def _reads(world: World, known: Remembered) -> bool:
+def _reads(world: World, known: Known) -> bool:
     try:
         image = world.reader().open_image(known.point.name)
         found = bytearray(image.size)

@@ -5,6 +5,7 @@ It remembers its newest point as a real source does, so that it notices a place 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,14 +15,26 @@ from blocksnapd.errors import BlocksnapError
 from blocksnapd.model import PointFacts
 from blocksnapd.store.repository import Repository
 from tests.fakes.faulty_objects import Killed
-from tests.sim.world import BLOCK, VOLUME, ImageOf, Remembered, World, need
+from tests.fakes.remembered import Remembered
+from tests.sim.world import BLOCK, VOLUME, ImageOf, Known, World, need
 
 if TYPE_CHECKING:
-    from blocksnapd.model import PointHead
+    from blocksnapd.model import PointHead, RestorePoint
     from blocksnapd.store.sink import Sink
     from tests.fakes.faulty_objects import FaultyObjects
 
 BLOCKS_MAX = 160
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A point whose commit was asked for: what becomes of it shows at the next look."""
+
+    point_id: str
+    image: ImageOf
+    records: list[bytes]
+    zeros: list[int]
+    is_full: bool
 
 
 class Source:
@@ -33,7 +46,8 @@ class Source:
         self._ids = np.zeros(count, dtype=np.int64)
         self._size = count * BLOCK
         self._next_id, self._number = 1, 0
-        self._doubt: tuple[str, ImageOf] | None = None
+        self._doubt: Attempt | None = None
+        self._memory = Remembered()
         self._write(self._rng.randint(1, count))
 
     @property
@@ -61,6 +75,9 @@ class Source:
         """Commit a point of the volume as it is now, through a place that may fail at any call."""
         self._number += 1
         point_id, image = f"p{self._number:016x}", self.image
+        if self._rng.random() < 0.02:
+            self._memory = Remembered()  # the disk with the source's state was lost
+            self._world.tell("the source forgot where its content lies")
         store = self._world.process(14, 3)
         self._world.attempt(f"commit {point_id}", store, lambda: self._run(store, point_id, image))
         store.die()
@@ -70,14 +87,13 @@ class Source:
         repository = Repository.on(store, source=world.keys.source)
         head = repository.newest(VOLUME)
         self._learn(head)
-        sink = repository.begin(VOLUME, point_id, block_size=BLOCK, base=head)
+        sink = repository.begin(VOLUME, point_id, block_size=BLOCK, base=head, known=self._memory)
         try:
             base = world.newest.image if world.newest and self._rng.random() < 0.95 else None
-            self._feed(sink, image, base)
-            self._doubt = (point_id, image)
-            point = sink.commit(self._facts(point_id, image, full=base is None))
-            self._doubt = None
-            world.points[point.name] = Remembered(point, image)
+            zeros = self._feed(sink, image, base)
+            facts = self._facts(point_id, image, full=base is None)
+            self._doubt = Attempt(point_id, image, sink.finish(facts), zeros, base is None)
+            self._commits(sink.commit(facts), self._doubt)
         except Killed:
             raise
         except BlocksnapError:
@@ -87,18 +103,26 @@ class Source:
     def _learn(self, head: PointHead | None) -> None:
         # The newest point is the last one that was acknowledged, or the one in doubt after it.
         world, doubt = self._world, self._doubt
-        known, self._doubt = world.newest, None
+        known = world.newest
         if head is None or (known and head.name == known.point.name):
             need(head or not known, "the repository says that it has no point")
             need(not head or not known or head == known.point.head, "the newest point changed")
+            self._doubt = None
+            self._memory.abandoned()
             return
-        need(doubt and head.point_id == doubt[0], f"{head.name} was never committed")
+        need(doubt and head.point_id == doubt.point_id, f"{head.name} was never committed")
         need(head.seq == (known.point.seq if known else 0) + 1, f"{head.name} is out of line")
-        point = world.reader().load_point(head.name)
-        world.points[head.name] = Remembered(point, doubt[1])
+        self._commits(world.reader().load_point(head.name), doubt)
         world.tell(f"{head.point_id} had been committed")
 
-    def _feed(self, sink: Sink, image: ImageOf, base: ImageOf | None) -> None:
+    def _commits(self, point: RestorePoint, done: Attempt) -> None:
+        self._doubt = None
+        self._world.points[point.name] = Known(point, done.image)
+        blocks = len(done.image.ids)
+        self._memory.committed(done.records, done.zeros, full=done.is_full, blocks=blocks)
+
+    def _feed(self, sink: Sink, image: ImageOf, base: ImageOf | None) -> list[int]:
+        # Returns the blocks that were told to be zero.
         rows = image.rows()
         before = np.zeros_like(rows)
         if base is not None:
@@ -113,6 +137,7 @@ class Source:
             data = np.ascontiguousarray(rows[part[has]]).reshape(-1).data
             sink.add(blocks, self._hashes(data), data)
             sink.add_zeros(zeros, np.ones(len(zeros), dtype=np.uint64))
+        return changed[~rows[changed].any(axis=1)].tolist()
 
     def _facts(self, point_id: str, image: ImageOf, *, full: bool) -> PointFacts:
         rows = image.rows()

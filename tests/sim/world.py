@@ -64,7 +64,7 @@ def content(number: int) -> bytes:
 
 
 @dataclass
-class Remembered:
+class Known:
     """A committed point, as the model knows it."""
 
     point: RestorePoint
@@ -78,7 +78,7 @@ class World:
     seed: int
     lies: bool = False
     now: float = START
-    points: dict[str, Remembered] = field(default_factory=dict)
+    points: dict[str, Known] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -88,7 +88,7 @@ class World:
         self.place = Place(self.objects, lies=self.lies)
 
     @property
-    def newest(self) -> Remembered | None:
+    def newest(self) -> Known | None:
         """The last committed point."""
         return next(reversed(self.points.values()), None)
 
