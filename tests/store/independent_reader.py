@@ -3,11 +3,10 @@
 python independent_reader.py REPOSITORY RESTORE_KEY POINT_NAME OUTPUT
 """
 
-from __future__ import annotations
-
 import json
 import struct
 import sys
+from itertools import accumulate
 from pathlib import Path
 
 import msgspec
@@ -27,26 +26,20 @@ def need(truth, what):
         raise SystemExit(f"refused: {what}")
 
 
-class Keys:
-    """§ 3."""
-
+class Keys:  # § 3
     def __init__(self, text, passphrase=None):
         key = json.loads(text)
         self.repository, self.digest = key["repository_id"], key["repository_digest"]
+        names = ("hash_key", "metadata_private", "data_private")
         if "sealed" in key:
             s = key["sealed"]
-            kdf = Argon2id(
-                salt=bytes.fromhex(s["salt"]), length=32, iterations=s["iterations"],
-                lanes=s["lanes"], memory_cost=s["memory_kib"],
-            )  # fmt: skip
+            kdf = Argon2id(salt=bytes.fromhex(s["salt"]), length=32, iterations=s["iterations"],
+                           lanes=s["lanes"], memory_cost=s["memory_kib"])  # fmt: skip
             aad = b"blocksnap 1 restore.key " + self.repository.encode()
             box = AESGCM(kdf.derive(passphrase.encode()))
             plain = box.decrypt(bytes(12), bytes.fromhex(s["box"]), aad)
-            secrets = [plain[:32], plain[32:64], plain[64:]]
-        else:
-            names = ("hash_key", "metadata_private", "data_private")
-            secrets = [bytes.fromhex(key[name]) for name in names]
-        self.hash, self.metadata, self.data = secrets
+            key |= {name: plain[32 * n : 32 * n + 32].hex() for n, name in enumerate(names)}
+        self.hash, self.metadata, self.data = (bytes.fromhex(key[name]) for name in names)
 
     def binding(self, kind, volume, name):
         return f"blocksnap 1\x00{kind}\x00{self.repository}\x00{volume}\x00{name}".encode()
@@ -56,12 +49,9 @@ def unseal(private, info, sealed):
     return SUITE.decrypt(sealed, X25519PrivateKey.from_private_bytes(private), info=info)
 
 
-def column(data, n):
-    """§ 5."""
+def column(data, n):  # § 5
     width = data[0]
-    if width * n == 0:
-        return [0] * n
-    planes = zstandard.ZstdDecompressor().decompress(data[1:])
+    planes = zstandard.ZstdDecompressor().decompress(data[1:]) if width * n else b""
     need(len(planes) == width * n, "size of a column")
     return [sum(planes[i * n + j] << (8 * i) for i in range(width)) for j in range(n)]
 
@@ -80,31 +70,25 @@ def table(parts):
             start, location = start + length, location + length
 
 
-class Pack:
-    """§ 6."""
-
-    def __init__(self, keys, volume, ref, data):
+class Pack:  # § 6
+    def __init__(self, root, keys, volume, ref):
+        at, holder = ref.get("offset", 0), ref.get("holder") or ref["name"]
+        data = (root / holder).read_bytes()[at : at + ref["size"]]
         need(len(data) == ref["size"], "size of a pack")
         need(blake3(data).hexdigest() == ref["digest"], f"digest of {ref['name']}")
         footer = data[-228:]
-        seal, index_seal, repository = footer[:80], footer[80:160], footer[160:176].hex()
-        frames_size, index_size, self.blocks, self.frames, self.size, self.each = struct.unpack(
-            "<QIIIII", footer[176:204]
-        )
+        sizes = struct.unpack("<QIIIII", footer[176:204])
+        frames_size, index_size, self.blocks, self.frames, self.size, self.each = sizes
         need(footer[212:] == struct.pack("<II8s", 1, 228, b"BSNPPACK"), "footer")
-        need(repository == keys.repository, "repository of a pack")
+        need(footer[160:176].hex() == keys.repository, "repository of a pack")
         info = keys.binding("pack-index", volume, ref["name"])
-        box = data[frames_size : frames_size + index_size]
-        index = AESGCM(unseal(keys.metadata, info, index_seal)).decrypt(
-            bytes(12), box, info + footer
-        )
-        index = msgspec.msgpack.decode(index)
+        box = AESGCM(unseal(keys.metadata, info, footer[80:160]))
+        sealed = data[frames_size : frames_size + index_size]
+        index = msgspec.msgpack.decode(box.decrypt(bytes(12), sealed, info + footer))
         self.identities, self.data, self.keys = index["identities"], data, keys
         self.aad = keys.binding("frame", volume, ref["name"])
-        self.box = AESGCM(unseal(keys.data, self.aad, seal))
-        self.offsets = [0]
-        for size in column(index["frame_sizes"], self.frames):
-            self.offsets.append(self.offsets[-1] + size)
+        self.box = AESGCM(unseal(keys.data, self.aad, footer[:80]))
+        self.offsets = [0, *accumulate(column(index["frame_sizes"], self.frames))]
 
     def block(self, slot):
         frame, within = divmod(slot, self.each)
@@ -121,43 +105,37 @@ class Pack:
 
 
 def load(root, keys, name):
-    """§ 7: return header, body, inline pack and digest."""
+    """§ 7: return header, body and digest."""
     data = (root / name).read_bytes()
     magic, version, size = struct.unpack("<8sII", data[:16])
     need((magic, version) == (b"BSNPOINT", 1), f"{name} is a point")
     tag = blake3(keys.hash, derive_key_context=CONTEXT).digest()
     need(blake3(data[:-32], key=tag).digest() == data[-32:], f"tag of {name}")
     clear, header = data[: 16 + size], msgspec.msgpack.decode(data[16 : 16 + size])
-    at = len(clear) + 80
-    info = keys.binding("point", header["volume_id"], name)
-    key = unseal(keys.metadata, info, data[len(clear) : at])
-    box = data[at : at + header["body_size"]]
-    body = msgspec.msgpack.decode(AESGCM(key).decrypt(bytes(12), box, info + b"\0" + clear))
-    at += header["body_size"]
-    return header, body, data[at : at + header["inline_size"]], blake3(data).hexdigest()
+    info, at = keys.binding("point", header["volume_id"], name), len(clear) + 80
+    box = AESGCM(unseal(keys.metadata, info, data[len(clear) : at]))
+    end = at + header["body_size"]
+    body = msgspec.msgpack.decode(box.decrypt(bytes(12), data[at:end], info + b"\0" + clear))
+    if header["inline_size"]:
+        body["packs"][-1] |= {"holder": name, "offset": end}
+    return header, body, blake3(data).hexdigest()
 
 
 def restore(root, keys, name):
     """Return the image of a point."""
-    repository = (root / "repo.json").read_bytes()
-    need(blake3(repository).hexdigest() == keys.digest, "digest of repo.json")
+    need(blake3((root / "repo.json").read_bytes()).hexdigest() == keys.digest, "repo.json")
     chain, digest = [], None
     while not chain or chain[-1][0]["kind"] != "full":
-        header, body, inline, found = load(root, keys, name)
+        *point, found = load(root, keys, name)
         need(digest in (None, found), f"digest of {name}")
-        chain.append((header, body, inline))
-        name, digest = header["prev_name"], header["prev_digest"]
+        chain.append(point)
+        name, digest = point[0]["prev_name"], point[0]["prev_digest"]
     image = bytearray()
-    for header, body, inline in reversed(chain):
+    for header, body in reversed(chain):
         volume, size = header["volume_id"], header["block_size"]
         image[header["size"] :] = b""
         image += bytes(-(-header["size"] // size) * size - len(image))
-        packs = [
-            Pack(
-                keys, volume, ref, inline if last and inline else (root / ref["name"]).read_bytes()
-            )
-            for last, ref in ((ref is body["packs"][-1], ref) for ref in body["packs"])
-        ]
+        packs = [Pack(root, keys, volume, ref) for ref in body["packs"]]
         for start, length, _ in table(body["zeros"]):
             image[start * size : (start + length) * size] = bytes(length * size)
         for start, length, location in table(body["data"]):
@@ -168,6 +146,5 @@ def restore(root, keys, name):
 
 
 if __name__ == "__main__":
-    directory, key_file, point, output = sys.argv[1:]
-    opened = Keys(Path(key_file).read_text(encoding="utf-8"))
-    Path(output).write_bytes(restore(Path(directory), opened, point))
+    opened = Keys(Path(sys.argv[2]).read_text(encoding="utf-8"))
+    Path(sys.argv[4]).write_bytes(restore(Path(sys.argv[1]), opened, sys.argv[3]))
