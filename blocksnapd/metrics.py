@@ -35,6 +35,7 @@ REASONS: Final = (
     "shrunk",
     "grown",
     "proof-mismatch",
+    "damaged",
 )
 PHASES: Final = ("snapshot", "scan", "prove", "transfer", "commit", "remove")
 PHASE_BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 14400)

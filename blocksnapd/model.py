@@ -114,6 +114,22 @@ class SavedBatch:
     data: memoryview
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Wanted:
+    """What the repository asks a source to ship again, because what it holds of it is damaged.
+
+    ``identities[i]`` is what ``blocks[i]`` must still have, or it need not be shipped; all zero:
+    nobody knows. Shapes (n,), (n, 16); blocks ascend, a block may stand there more than once.
+    ``afresh``: what later points build on is lost; only a full point helps. ``records`` names
+    who asks.
+    """
+
+    blocks: U64
+    identities: U8
+    afresh: bool = False
+    records: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Proof:
     """What checking the previous point against the COW device's old content showed.

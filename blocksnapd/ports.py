@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         RestorePoint,
         SavedBatch,
         Taken,
+        Wanted,
     )
 
 
@@ -258,6 +259,16 @@ class PointStore(Protocol):
         Raises:
             StoreError: the place failed. RepositoryFormatError: the object is damaged.
         """
+
+    def wanted(self, volume_id: str) -> Wanted:
+        """Return what the next point should ship again; nothing that was ``served``.
+
+        Raises:
+            StoreError: the place failed.
+        """
+
+    def served(self, wanted: Wanted) -> None:
+        """Learn that a point was committed that did what ``wanted`` asks."""
 
     def begin(
         self,

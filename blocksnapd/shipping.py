@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from blocksnapd import blocks as block_math
 from blocksnapd.errors import CancelledRunError, VolumeError
 from blocksnapd.model import Extents, PointFacts, Proof
+from blocksnapd.ship.again import still_held, with_blocks
 from blocksnapd.ship.prover import Prover
 from blocksnapd.ship.reading import BATCH_SIZE
 from blocksnapd.ship.shipper import Shipper
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from blocksnapd.cycle.journal import Journal
     from blocksnapd.cycle.rotation import Ship
-    from blocksnapd.model import HostView, PointHead, RestorePoint, SavedBatch
+    from blocksnapd.model import U64, HostView, PointHead, RestorePoint, SavedBatch, Wanted
     from blocksnapd.ports import BlockReader, ChangeSource, Clock, PointSink, PointStore
     from blocksnapd.ship.fingerprints import Fingerprints, FingerprintStore, Update
     from blocksnapd.ship.shipper import Progress, Shipment
@@ -88,6 +89,8 @@ class Shipping:
         self._head = head
         self._block_size = head.block_size if head else volume.block_size
         self._known: Fingerprints | None = None
+        self._wanted: Wanted | None = None
+        self._again: U64 | None = None
         self.is_commit_begun = False
 
     def run(self) -> RestorePoint:
@@ -97,6 +100,7 @@ class Shipping:
             TrackingLostError: a snapshot became invalid. CancelledRunError: it was stopped.
             HostError, StoreError: not committed; earlier points are untouched.
         """
+        self._wanted = self._volume.store.wanted(self._volume.volume_id)
         self._choose_base()
         with timed(self._reporter, "scan"):
             extents, chunk_size = self._extents()
@@ -104,6 +108,7 @@ class Shipping:
             proof = self._prove()
         if proof.mismatched_blocks:
             extents = self._resync(proof)
+        extents = self._with_wanted(extents)
         self._reporter.step("listed")
         return self._note_commit(self._transfer(extents, chunk_size, proof))
 
@@ -114,6 +119,8 @@ class Shipping:
         self._known = self._volume.fingerprints.open(head.point_id)
         if self._known is None:
             self._start_afresh("fingerprints-gone")
+        elif self._wanted is not None and self._wanted.afresh:
+            self._start_afresh("damaged")
         elif self._size < head.size:
             self._start_afresh("shrunk")
         elif self._size > head.size:
@@ -146,6 +153,13 @@ class Shipping:
             changes = self._volume.source.changes(self._command.base_id)
             return changes.extents, changes.chunk_size
         return Extents.whole(self._size), 0
+
+    def _with_wanted(self, extents: Extents) -> Extents:
+        # What is damaged in the repository and whole here goes along, changed or not.
+        if self._wanted is None or not len(self._wanted.blocks):
+            return extents
+        self._again = still_held(self._wanted, self._known)
+        return with_blocks(extents, self._again, block_size=self._block_size, size=self._size)
 
     def _prove(self) -> Proof:
         if self._command.method != "tracked":
@@ -208,6 +222,7 @@ class Shipping:
         with timed(self._reporter, "commit"):
             point = sink.commit(self._facts(shipment, chunk_size, proof))
         self._reporter.step("committed")
+        self._note_served(shipment)
         return point
 
     def _pump(self, sink: PointSink, update: Update, extents: Extents) -> Shipment:
@@ -223,6 +238,7 @@ class Shipping:
                 block_size=self._block_size,
                 progress=self._reporter.progress,
                 cancelled=self._stop.is_set,
+                again=self._again,
             )
             with timed(self._reporter, "transfer"):
                 return shipper.ship(extents)
@@ -235,6 +251,20 @@ class Shipping:
                 f"bytes, the volume {self._size}: it was resized since.",
                 effect="No point was made of it; the next one is of the new size.",
             )
+
+    def _note_served(self, shipment: Shipment) -> None:
+        wanted = self._wanted
+        if wanted is None or not wanted.records:
+            return
+        self._volume.store.served(wanted)
+        what = "everything" if wanted.afresh else f"{shipment.again_bytes} unchanged bytes"
+        self._reporter.event(
+            "shipped-again",
+            f"{self._volume.name}: the repository holds damaged content; {what} went there once "
+            "more, so that maintenance can heal the points that need it.",
+            again_bytes=shipment.again_bytes,
+            records=list(wanted.records),
+        )
 
     def _note_commit(self, point: RestorePoint) -> RestorePoint:
         # The point stands, whatever happens from here on: a failure is told, and mended by the

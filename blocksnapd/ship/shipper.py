@@ -6,7 +6,7 @@ Runs in one thread and blocks; :mod:`blocksnapd.ship.reading` reads and hashes a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,10 +35,16 @@ class Progress:
 
 @dataclass(slots=True)
 class Shipment:
-    """What one shipment did. ``state_added`` and ``state_removed`` are ``blocks.state_sum``s."""
+    """What one shipment did. ``state_added`` and ``state_removed`` are ``blocks.state_sum``s.
+
+    ``again_bytes`` were shipped although they had not changed. ``untracked`` are the blocks that
+    had, although nothing that tracks changes had said so, in pieces.
+    """
 
     read_bytes: int = 0
     changed_bytes: int = 0
+    again_bytes: int = 0
+    untracked: list[U64] = field(default_factory=list)
     state_added: int = 0
     state_removed: int = 0
 
@@ -55,6 +61,8 @@ class Shipper:
         block_size: bytes per block.
         progress: called after each batch.
         cancelled: asked before each batch.
+        again: blocks, ascending, that are shipped even if they did not change.
+        tracked: where changes are known to be; None: that is not known.
     """
 
     def __init__(
@@ -68,7 +76,11 @@ class Shipper:
         block_size: int,
         progress: Callable[[Progress], None],
         cancelled: Callable[[], bool],
+        again: U64 | None = None,
+        tracked: Extents | None = None,
     ) -> None:
+        self._again = again
+        self._tracked = tracked
         self._reader = reader
         self._known = known
         self._sink = sink
@@ -107,11 +119,35 @@ class Shipper:
         else:
             old = self._known.get(blocks)
             changed = (old != hashes).any(axis=1)
+            self._note_untracked(blocks[changed])
+            changed |= self._is_again(blocks, hashes, changed)
             self._done.state_removed = block_math.state_add(
                 self._done.state_removed, block_math.state_sum(blocks[changed], old[changed]), 0
             )
         if changed.any():
             self._hand_over(blocks, hashes, data, changed)
+
+    def _is_again(
+        self, blocks: U64, hashes: U8, changed: np.typing.NDArray[np.bool_]
+    ) -> np.typing.NDArray[np.bool_]:
+        if self._again is None or not len(self._again):
+            return np.zeros(len(blocks), dtype=np.bool_)
+        at = np.minimum(np.searchsorted(self._again, blocks), len(self._again) - 1)
+        again = (self._again[at] == blocks) & ~changed & ~block_math.is_zero_hash(hashes)
+        size = int(again.sum()) * self._block_size
+        self._done.again_bytes += size
+        self._done.changed_bytes -= size  # it is shipped, but it is no change
+        return np.asarray(again)
+
+    def _note_untracked(self, changed: U64) -> None:
+        if self._tracked is None or not len(changed):
+            return
+        size = np.uint64(self._block_size)
+        starts, ends = self._tracked.starts, self._tracked.ends
+        at = np.searchsorted(starts, changed * size + size - np.uint64(1), side="right") - 1
+        inside = (at >= 0) & (ends[np.maximum(at, 0)] > changed * size) if len(starts) else at > 0
+        if not inside.all():
+            self._done.untracked.append(changed[~inside])
 
     def _hand_over(
         self, blocks: U64, hashes: U8, data: memoryview, changed: np.typing.NDArray[np.bool_]

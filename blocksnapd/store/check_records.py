@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blocksnapd.errors import FormatError, StoreMissingError
-from blocksnapd.model import HASH_SIZE, U8, U64
+from blocksnapd.model import HASH_SIZE, Wanted
 from blocksnapd.store.names import healed_name, parse_record_name, record_name, records_prefix
 from blocksnapd.store.point_format import from_us
 from blocksnapd.store.record_format import (
@@ -51,21 +51,6 @@ class Told:
     problems: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Wanted:
-    """What a source is asked to ship although it did not change.
-
-    ``identities[i]`` is what ``blocks[i]`` must still have; all zero: ship it in any case.
-    ``afresh``: an object that later points build on is lost, so ship everything. Shapes (n,)
-    ascending without repeats of (block, identity), (n, 16).
-    """
-
-    blocks: U64
-    identities: U8
-    afresh: bool
-    records: tuple[str, ...] = ()
-
-
 class CheckRecords:
     """The records of one volume. Thread-safe."""
 
@@ -78,9 +63,12 @@ class CheckRecords:
         Raises:
             StoreError: the place failed.
         """
+        return self._told(self._all())
+
+    def _told(self, records: Iterable[tuple[str, Record | str]]) -> Told:
         told = Told({}, {}, {})
         closed = set()
-        for name, record in self._all():
+        for name, record in records:
             if isinstance(record, OkRecord):
                 _note(told.checked, record.checks)
             elif isinstance(record, BadRecord):
@@ -98,7 +86,8 @@ class CheckRecords:
 
         Records that cannot be read ask for nothing: maintenance reports them.
         """
-        open_ = {name: bad for name, bad in self.read().bad.items() if name not in served}
+        told = self._told(self._all(".bad", ".healed"))  # the others are large, and others' concern
+        open_ = {name: bad for name, bad in told.bad.items() if name not in served}
         rows = [bad.rows() for bad in open_.values() if bad.pack is not None]
         afresh = any(bad.pack is None for bad in open_.values())
         if not rows:
@@ -130,7 +119,7 @@ class CheckRecords:
     def join(self, alive: Container[str], *, time_us: int, at_least: int = JOIN_FROM) -> None:
         """Join the records of whole packs when there are many, without packs not ``alive``."""
         names, checked = [], dict[str, int]()
-        for name, record in self._all():
+        for name, record in self._all(".ok"):
             if isinstance(record, OkRecord):
                 names.append(name)
                 _note(checked, record.checks)
@@ -145,9 +134,11 @@ class CheckRecords:
         for name in names:
             self._store.delete(name)
 
-    def _all(self) -> Iterator[tuple[str, Record | str]]:
-        # Each record, or why it cannot be read.
+    def _all(self, *kinds: str) -> Iterator[tuple[str, Record | str]]:
+        # Each record of these kinds (none: of all), or why it cannot be read.
         for name in self._store.list_names(records_prefix(self._volume_id)):
+            if kinds and not name.endswith(kinds):
+                continue
             try:
                 yield name, self._load(name)
             except (FormatError, StoreMissingError) as error:

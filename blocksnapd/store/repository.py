@@ -18,6 +18,7 @@ from blocksnapd.errors import (
     RepositoryFormatError,
     UsageError,
 )
+from blocksnapd.store.check_records import CheckRecords
 from blocksnapd.store.compression import LEVEL_DEFAULT
 from blocksnapd.store.files import LocalStore, local_path
 from blocksnapd.store.frames import FRAME_SIZE_DEFAULT, FRAME_SIZES
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from blocksnapd.model import Kind, PointHead, RestorePoint
+    from blocksnapd.model import Kind, PointHead, RestorePoint, Wanted
     from blocksnapd.ports import KnownContent
     from blocksnapd.store.objects import ObjectStore
 
@@ -89,6 +90,7 @@ class Repository:
     ) -> None:
         self._store, self._id, self._source = store, repository_id, source
         self._metadata, self._level, self._frame_size = metadata, level, frame_size
+        self._served: set[str] = set()
 
     @classmethod
     def open(
@@ -183,6 +185,14 @@ class Repository:
         # Whoever goes on from this point may remove what it was made of: it must be durable.
         self._store.settle(points_prefix(volume_id))
         return self._reader().load_clear(names[-1]).head
+
+    def wanted(self, volume_id: str) -> Wanted:
+        """Return what verification found damaged; see ``ports.PointStore.wanted``."""
+        return CheckRecords(self._store, self._source_key(), volume_id).wanted(self._served)
+
+    def served(self, wanted: Wanted) -> None:
+        """Ask for it no more as long as this object lives; maintenance closes the records."""
+        self._served.update(wanted.records)
 
     def begin(
         self,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from blocksnapd.errors import ObjectExistsError, StoreError, StoreFullError
-from blocksnapd.model import PointFacts, PointHead, RestorePoint
+from blocksnapd.model import PointFacts, PointHead, RestorePoint, Wanted
 
 if TYPE_CHECKING:
     from blocksnapd.model import U8, U64
@@ -34,11 +36,19 @@ class MemoryStore:
         self.loses_answers = False  # to a commit, which was carried out
         self.is_away_after = False
         self.is_away = False
+        self.asked = Wanted(np.zeros(0, dtype=np.uint64), np.zeros((0, 16), dtype=np.uint8))
 
     def newest(self, volume_id: str) -> PointHead | None:
         if self.is_away:
             raise StoreError("it does not answer")
         return self.kept[-1].point.head if self.kept else None
+
+    def wanted(self, volume_id: str) -> Wanted:
+        return self.asked
+
+    def served(self, wanted: Wanted) -> None:
+        assert wanted is self.asked
+        self.asked = Wanted(wanted.blocks[:0], wanted.identities[:0])
 
     def begin(
         self, volume_id: str, point_id: str, *, block_size: int, base: PointHead | None
