@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import CollectorRegistry
 
+from blocksnapd.config import Target
 from blocksnapd.control.events import EventLog
 from blocksnapd.errors import (
     KeyMissingError,
@@ -26,6 +27,9 @@ from tests.service.bench import EVERY_S, ROOT, SETTINGS, Bench
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from blocksnapd.control.messages import RunRequest
+
+NEAR = Target(url="/srv/x", source_key="/k")
 HOME, MAIL = "vg0/home", "vg0/mail"
 
 
@@ -41,7 +45,7 @@ class Host:
         self.operations = HostOperations(
             tasks, targets, home.book, events, home.clock,
             pruning=Pruning(PlanBook(str(path / "plans")), home.book),
-            pruners=Pruners({}, home.clock),
+            pruners=Pruners({"near": NEAR}, home.clock),
         )  # fmt: skip
         self.events = events
 
@@ -120,6 +124,25 @@ async def test_what_the_daemon_does_not_do(host: Host) -> None:
     with pytest.raises(UsageError, match="no volume was named"):
         await ask.start_run({"kind": "cycle"}, ROOT)
     assert await ask.runs(None) == []
+
+
+async def test_pruning_takes_a_retention_and_a_key(host: Host) -> None:
+    ask = host.operations
+    request: RunRequest = {"kind": "prune", "volume": MAIL}
+    with pytest.raises(StoreError, match="the points of vg0/mail are not known"):
+        await ask.start_run(request, ROOT)
+    with pytest.raises(UsageError, match="keeps what its configuration says") as caught:
+        await ask.start_run({**request, "policy": {"keep": ["all for 2h"]}}, ROOT)
+    assert "--repo URL" in caught.value.hint
+    async with host.home.running():
+        await host.home.idle()
+        newest = await ask.point(f"latest:{HOME}")
+        with pytest.raises(KeyMissingError, match="maintenance_key"):
+            await ask.hold(newest["id"], {}, ROOT)
+        with pytest.raises(KeyMissingError, match="maintenance_key"):
+            await ask.start_run({**request, "volume": HOME}, ROOT)
+    with pytest.raises(NotFoundError, match="no plan"):
+        await ask.plan("pl-00000000")
 
 
 async def test_events(host: Host) -> None:

@@ -10,11 +10,16 @@ import pytest
 from blocksnapd.config import Config, load
 from blocksnapd.cycle.lvm import Lvm
 from blocksnapd.errors import ConfigError, DeviceMapperError, StateError
+from blocksnapd.keep_rules import parse_rule
+from blocksnapd.maintain.prune import Pruner
+from blocksnapd.maintain.retention import Policy
 from blocksnapd.runtime import durable
 from blocksnapd.runtime.clock import ManualClock
 from blocksnapd.service.opening import VolumeOpener, as_cow_space, state_directory
+from blocksnapd.store.files import LocalStore
 from blocksnapd.store.init import init_repository
-from tests.store.support import Lab
+from blocksnapd.store.keys import load_restore
+from tests.store.support import Lab, point_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,11 +50,11 @@ def config(tmp_path: Path) -> Config:
     return load(str(tmp_path / "blocksnap.toml"))
 
 
-def opener(config: Config, name: str) -> VolumeOpener:
-    said: list[str] = []
+def opener(config: Config, name: str, said: list[str] | None = None) -> VolumeOpener:
+    told: list[str] = [] if said is None else said
 
     def say(kind: str, message: str, **_: object) -> None:
-        said.append(kind)
+        told.append(kind)
 
     return VolumeOpener(config, config.volumes[name], lvm=Lvm(), clock=ManualClock(), say=say)
 
@@ -119,3 +124,32 @@ def test_a_cow_space_as_its_driver_knows_it(config: Config, tmp_path: Path) -> N
     space = as_cow_space(config.cow["spare"])
     assert (space.file, space.vg) == (str(tmp_path / "cow.img"), "vg0")
     assert (space.size, space.reserve) == (None, 64 << 20)
+
+
+async def test_what_is_held_and_forgotten_is_known_from_the_start(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyed = config.targets["near"].model_copy(
+        update={"maintenance_key": str(tmp_path / "keys" / "maintenance.key")}
+    )
+    config = config.model_copy(update={"targets": {"near": keyed}})
+    name, said = next(iter(config.volumes)), list[str]()
+    volume_id = (await opener(config, name, said)()).volume.volume_id
+    keys = load_restore(str(tmp_path / "keys" / "restore.key"))
+    monkeypatch.setattr("tests.store.support.VOLUME", volume_id)
+    lab = Lab(store=LocalStore(str(tmp_path / "repository")), keys=keys)
+    for _ in range(3):
+        lab.commit(lab.write([1]) if lab.kept else None)
+    pruner = Pruner(lab.store, keys, ManualClock().now)
+    policy = Policy((parse_rule("all for 1m"),), min_points=1)
+    pruner.hold(volume_id, point_id(2), reason="audit")
+    pruner.apply(pruner.plan(volume_id, policy))
+    catalogue = (await opener(config, name, said)()).catalogue
+    assert [(p["seq"], "held" in p) for p in catalogue.points()] == [(2, True), (3, False)]
+    every = catalogue.points(with_forgotten=True)
+    assert [("forgotten" in p) for p in every] == [True, False, False]
+    assert said == []
+    (tmp_path / "keys" / "maintenance.key").unlink()
+    catalogue = (await opener(config, name, said)()).catalogue
+    assert len(catalogue.points()) == 3  # it is protected all the same
+    assert said == ["manifest-unread"]

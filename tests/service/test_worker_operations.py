@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from blocksnapd.errors import ChecksumError, NotFoundError, UsageError
+from blocksnapd.errors import ChecksumError, NotFoundError, RefusedError, UsageError
 from blocksnapd.maintain.prune import Pruner
 from blocksnapd.runtime.clock import ManualClock
 from blocksnapd.service.plans import PlanBook
@@ -200,3 +200,52 @@ async def test_the_end_stops_what_is_under_way(host: Host, monkeypatch: pytest.M
     assert await asyncio.to_thread(begun.wait, 20)
     await host.worker.close()
     assert told == ["stopped"]
+
+
+async def test_prune_hold_and_bring_back(host: Host) -> None:
+    await host.worker.load()
+    ids = [p.facts.point_id for p in host.points]
+    policy = {"keep": ["all for 1m"], "min_points": 1, "max_delete_pct": 100}
+    with pytest.raises(NotFoundError, match="no volume 'another'") as caught:
+        await host.done(kind="prune", volume="another", policy=policy)
+    assert f"{name(host)} ({VOLUME})" in caught.value.hint
+    with pytest.raises(RefusedError, match="nothing says"):
+        await host.done(kind="prune", volume=name(host))
+    run = await host.done(kind="prune", volume=VOLUME, policy=policy)
+    assert run["error"] is not None
+    assert "no new points, or a clock jumped" in run["error"]["message"]  # that of the test is 2027
+    plan = await host.worker.plan(run["plan"])
+    assert (plan["keep"], plan["forget"]) == (1, 2)
+    assert (await host.worker.hold(ids[1], {"reason": "audit"}, ROOT))["held"]["reason"] == "audit"
+    with pytest.raises(RefusedError, match=f"{ids[1]} is held: audit"):
+        await host.worker.apply_plan(run["plan"], ROOT)
+    run = await host.done(kind="prune", volume=name(host), policy=policy, dry_run=True)
+    done = await host.worker.apply_plan(run["plan"], ROOT)
+    assert (done["applied"], done["forget"]) == (True, 1)
+    assert [p["id"] for p in await host.worker.points(None)] == ids[1:]
+    every = await host.worker.points(name(host), with_forgotten=True)
+    assert [("forgotten" in p) for p in every] == [True, False, False]
+    found = await host.worker.point(ids[0])
+    assert "is forgotten; it can be brought back until" in found["note"]
+    with pytest.raises(NotFoundError, match="no point as old"):
+        await host.worker.point(f"{name(host)}@{every[0]['time']}")
+    again = WorkerOperations(
+        host.repository, str(host.root), RunBook(ManualClock()), ManualClock(),
+        pruner=host.worker._pruner, pruning=host.worker._pruning,
+    )  # fmt: skip
+    await again.load()
+    assert [p["id"] for p in await again.points(None)] == ids[1:]
+    back = await host.worker.undelete(ids[0], ROOT)
+    assert (back["held"]["reason"], "forgotten" in back) == ("brought back", False)
+    assert "held" not in await host.worker.release(ids[0], ROOT)
+    assert len(await host.worker.points(None)) == 3
+
+
+async def test_an_unreadable_manifest_hides_no_point(host: Host) -> None:
+    await host.worker.load()
+    await host.worker.hold(host.points[0].facts.point_id, {}, ROOT)
+    (path,) = (host.root / "m" / VOLUME).iterdir()
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    await host.worker.load()
+    assert [("held" in p) for p in await host.worker.points(None)] == [False] * 3
