@@ -82,7 +82,7 @@ class Growing:
         self.last: RestorePoint | None = None
         self.shipped = self.merged_bytes = 0
         self.merge_cpu_s = 0.0
-        self.places: list[tuple[int, int]] = []
+        self._probes: list[tuple[int, int]] = []  # a block of each cycle, and its content's row
         self._repository = Repository.on(self.store, source=self.key.source)
         self._random = np.random.default_rng(5)
         # No block twice in a cycle: nothing is to be saved by deduplication.
@@ -112,7 +112,9 @@ class Growing:
         )  # fmt: skip
         self.points.append(entry_of(self.last))
         self.shipped += self.last.shipped_bytes
-        self.places.append((int(blocks[count // 2]), at + count // 2))
+        gone = np.isin(np.array([block for block, _ in self._probes], dtype=np.uint64), blocks)
+        self._probes = [one for one, is_gone in zip(self._probes, gone, strict=True) if not is_gone]
+        self._probes.append((int(blocks[count // 2]), at + count // 2))
         if number % MERGE_EVERY == 0:
             self.maintain()
 
@@ -128,9 +130,10 @@ class Growing:
         self.merge_cpu_s += time.process_time() - began
         self.merged_bytes += sum(ref.size for ref in done.made)
 
-    def expected(self, cycle: int) -> bytes:
-        """Return what a block of a cycle, ``places[cycle]``, was given."""
-        return self._pool[self.places[cycle][1]].tobytes()
+    def probe(self) -> tuple[int, bytes]:
+        """Return an old block that was not written again since, and its content."""
+        block, row = self._probes[len(self._probes) // 3]
+        return block, self._pool[row].tobytes()
 
     def metadata(self) -> int:
         """Return the bytes of everything that is not frames; of points, out of a sample."""
@@ -222,10 +225,8 @@ def measure(growing: Growing) -> None:
     """Print the line for as many points as there are."""
     assert growing.last is not None
     drop_cache(growing.url)
-    cycle = len(growing.points) // 3
-    block, _ = growing.places[cycle]
-    expected = growing.expected(cycle).hex()
-    argv = [growing.url, growing.key_path, growing.last.name, str(block), expected]
+    block, expected = growing.probe()
+    argv = [growing.url, growing.key_path, growing.last.name, str(block), expected.hex()]
     out = subprocess.run(
         [sys.executable, "-m", "tests.bench.bench_open", "--open", *argv],
         check=True, capture_output=True, text=True,
