@@ -145,9 +145,11 @@ class Exports:
 
     async def stop(self) -> None:
         """Close everything; no connection is left."""
-        while unused := [shared for shared in self._open.values() if not shared.users]:
-            for shared in unused:
+        while True:
+            for shared in [shared for shared in self._open.values() if not shared.users]:
                 self._close(shared)
+            if not self._closing:
+                return
             await asyncio.wait(self._closing)  # overlays first, then what they lay on
 
     # --- sharing -------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ class Server:
         self._connections_max = connections_max
         self._threads = ThreadPoolExecutor(THREADS, "blocksnap-export")
         self._running: dict[asyncio.Task[None], Connection] = {}
-        self._accepting: list[asyncio.Task[None]] = []
+        self._listening: list[socket.socket] = []
         self._ended_bytes = 0
 
     @property
@@ -81,13 +81,15 @@ class Server:
     def start(self, listening: socket.socket) -> None:
         """Serve on a socket that listens; it belongs to the server from now on."""
         listening.setblocking(False)
-        self._accepting.append(asyncio.create_task(self._accept(listening)))
+        self._listening.append(listening)
+        asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
     async def stop(self) -> None:
         """Let in nobody, finish what was asked within ``STOP_S``, close everything."""
-        for task in self._accepting:
-            task.cancel()
-        await asyncio.gather(*self._accepting, return_exceptions=True)
+        for listening in self._listening:
+            asyncio.get_running_loop().remove_reader(listening)
+            listening.close()
+        self._listening.clear()
         finishing = [asyncio.create_task(c.finished()) for c in self._running.values()]
         if finishing:
             _, late = await asyncio.wait(finishing, timeout=STOP_S)
@@ -100,17 +102,22 @@ class Server:
         await self._exports.stop()
         self._threads.shutdown(wait=False)
 
-    async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        with listening:
-            while True:
-                try:
-                    connection, _ = await loop.sock_accept(listening)
-                except OSError as error:
-                    log.warning("a client could not be let in: %s", error)
-                    await asyncio.sleep(RETRY_S)
-                    continue
-                self._let_in(connection)
+    def _accept(self, listening: socket.socket) -> None:
+        try:
+            connection, _ = listening.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            log.warning("a client could not be let in: %s", error)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listening)
+            loop.call_later(RETRY_S, self._accept_again, listening)
+        else:
+            self._let_in(connection)
+
+    def _accept_again(self, listening: socket.socket) -> None:
+        if listening in self._listening:
+            asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
     def _let_in(self, connected: socket.socket) -> None:
         try:
