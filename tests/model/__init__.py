@@ -1,0 +1,1 @@
+"""Every state that writers, a collection and time can bring a small repository into."""
