@@ -19,7 +19,7 @@ from blocksnapd.errors import (
     RefusedError,
     StoreError,
 )
-from blocksnapd.maintain.gaps import PointGaps
+from blocksnapd.maintain.gaps import StackGaps
 from blocksnapd.maintain.prune_frees import measure
 from blocksnapd.maintain.prune_guards import Clocks, Guard, guards
 from blocksnapd.maintain.prune_plan import check_plan, make_plan, with_shares
@@ -139,11 +139,10 @@ class Pruner:
         if not plan.forgotten:
             return with_shares(plan, {}, 0)
         ledger = self.look(plan.volume_id)
-        names = [entry_name(plan.volume_id, e) for e in ledger.points]
         found = measure(
             [p.seq for p in plan.points],
             [p.seq for p in plan.forgotten],
-            PointGaps(self._reader, names),
+            StackGaps(self._store, self._reader, ledger.loaded, ledger.points),
             progress=progress,
         )
         return with_shares(plan, found.alone, found.total)

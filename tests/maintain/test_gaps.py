@@ -1,4 +1,4 @@
-"""Gaps out of points' own bodies: an image by its gaps is the image."""
+"""Gaps of a real repository, by points' own layers and by merged ones."""
 
 from __future__ import annotations
 
@@ -6,60 +6,78 @@ import numpy as np
 import pytest
 
 from blocksnapd.errors import NotFoundError
-from blocksnapd.maintain.gaps import PointGaps
-from blocksnapd.maintain.prune_frees import merged
-from blocksnapd.store.layers import relocate
-from blocksnapd.store.point_reader import PointReader, map_of
+from blocksnapd.maintain.gaps import StackGaps
+from blocksnapd.maintain.merge import merge_due
+from blocksnapd.store.listing import list_points
+from blocksnapd.store.manifests import Manifests
+from blocksnapd.store.point_reader import PointReader
 from blocksnapd.store.runs import expand
 from tests.store.support import BLOCK, VOLUME, Lab
 
+CHANGED = {2: [1, 2, 9], 3: [3], 4: [4, 15], 5: [5]}  # point → blocks that got content
 
-@pytest.fixture(scope="module")
+
+@pytest.fixture
 def lab() -> Lab:
     lab = Lab(blocks=24)
     lab.write(range(24))
     lab.commit()
-    lab.commit(lab.write([1, 2, 9]))
+    lab.commit(lab.write(CHANGED[2]))
     lab.resize(10 * BLOCK)  # what lies beyond is gone, also once it grows again
-    lab.commit(lab.write([3]))
+    lab.commit(lab.write(CHANGED[3]))
     lab.resize(20 * BLOCK)
-    lab.commit(np.union1d(lab.write([4, 15]), lab.zero([2])))
-    lab.commit(lab.write([5]))
+    lab.commit(np.union1d(lab.write(CHANGED[4]), lab.zero([2])))
+    lab.commit(lab.write(CHANGED[5]))
     return lab
 
 
-def gaps_of(lab: Lab, without: int = 0) -> PointGaps:
+def gaps_of(lab: Lab) -> StackGaps:
+    loaded = Manifests(lab.store, lab.keys).newest(VOLUME)
     reader = PointReader(lab.store, lab.keys.source, lab.keys)
-    return PointGaps(reader, [p.name for p, _ in lab.kept if p.seq != without])
+    points = list_points(lab.store, reader, loaded).points
+    return StackGaps(lab.store, reader, loaded, points)
 
 
-def content(runs, packs) -> dict[int, tuple[str, int]]:
-    """Return where each block with content lies: name of the pack, slot."""
-    blocks, locations = expand(runs.content())
-    return {
-        b: (packs[at >> 32].name, at & 0xFFFFFFFF)
-        for b, at in zip(blocks.tolist(), locations.tolist(), strict=True)
-    }
+def content(gaps: StackGaps, after: int, upto: int) -> dict[int, tuple[str, int]]:
+    """Return where each block that changed lies: name of the pack, slot."""
+    found = {}
+    for runs, places in gaps.windows(after, upto):
+        blocks, locations = expand(runs)
+        for block, at in zip(blocks.tolist(), locations.tolist(), strict=True):
+            found[block] = (places[at >> 32].ref.name, at & 0xFFFFFFFF)
+    return found
 
 
-@pytest.mark.parametrize("stops", [[5], [1, 5], [2, 5], [3, 5], [1, 2, 3, 4, 5], [2, 4, 5]])
-def test_gaps_one_over_the_other_are_the_image(lab, stops):
-    gaps, found, after = gaps_of(lab), None, 0
-    for seq in stops:
-        gap = gaps.gap(after, seq)
-        if found is not None:
-            packs = [*found.packs, *gap.packs]
-            gap = type(gap)(relocate(gap.runs, len(found.packs)), gap.blocks, gap.floor, packs)
-        found, after = gap if found is None else merged(found, gap), seq
+@pytest.mark.parametrize(
+    ("after", "upto", "blocks"),
+    [
+        (1, 2, CHANGED[2]),
+        (2, 3, CHANGED[3]),
+        (1, 3, [1, 2, 3, 9]),
+        (3, 4, CHANGED[4]),
+        (1, 4, [1, 3, 4, 9, 15]),
+        (2, 5, [3, 4, 5, 15]),
+        (0, 1, list(range(24))),
+        (0, 3, list(range(10))),
+        (0, 5, [0, 1, *range(3, 10), 15]),
+    ],
+)
+def test_what_changed_between_two_points(lab, after, upto, blocks):
+    assert sorted(content(gaps_of(lab), after, upto)) == blocks
+
+
+def test_merged_layers_tell_the_same_when_points_are_gone(lab):
+    manifests = Manifests(lab.store, lab.keys)
+    loaded = manifests.newest(VOLUME)
     reader = PointReader(lab.store, lab.keys.source, lab.keys)
-    whole = map_of(reader.chain(lab.kept[-1][0].name))
-    assert content(found.runs, found.packs) == content(whole.runs, [p.ref for p in whole.places])
-    assert (found.blocks, found.floor) == (20, 0)
-    assert VOLUME in found.packs[0].name
-
-
-def test_a_point_that_is_gone_is_told(lab):
-    with pytest.raises(NotFoundError, match="place 3"):
-        gaps_of(lab, without=3).gap(2, 4)
-    with pytest.raises(NotFoundError, match="nothing between"):
-        gaps_of(lab).gap(4, 4)
+    points = list_points(lab.store, reader, loaded).points
+    wanted = {pair: content(gaps_of(lab), *pair) for pair in ((0, 4), (1, 4), (4, 5))}
+    kept = [p for p in points if p.seq in {1, 4, 5}]
+    merges = merge_due(lab.store, lab.keys, loaded, kept, budget=1 << 30)
+    manifest = type(loaded.manifest)(points=tuple(kept), layers=merges.layers)
+    manifests.publish(loaded, manifest, time_us=1)
+    for seq in (2, 3):
+        lab.store.delete(lab.kept[seq - 1][0].name)
+    assert {pair: content(gaps_of(lab), *pair) for pair in wanted} == wanted
+    with pytest.raises(NotFoundError):
+        content(gaps_of(lab), 2, 4)

@@ -6,32 +6,30 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocksnapd.maintain.prune_frees import Gap, measure
+from blocksnapd.maintain.prune_frees import measure
+from blocksnapd.store.layers import PackPlace
 from blocksnapd.store.point_format import PackRef
-from blocksnapd.store.runs import ZERO, Runs
+from blocksnapd.store.runs import Runs
 
 BLOCKS, PACKS, SLOTS = 12, 4, 11
 SIZES = [SLOTS * n for n in (1, 3, 10, 400)]  # bytes of each pack: a slot is 1, 3, 10, 400
 
 
-def pack(number: int) -> PackRef:
-    return PackRef(f"pack-{number}", SIZES[number], "", 0, "", SLOTS)
+def place(number: int) -> PackPlace:
+    ref = PackRef(f"pack-{number}", SIZES[number], "", 0, "", SLOTS)
+    return PackPlace(ref, "vol-1", 4096, ref.name, 0)
 
 
-def gap_of(told: dict[int, tuple[int, int] | None], blocks: int, floor: int, order) -> Gap:
-    """Return a gap that tells these blocks, its packs in this order."""
-    rows = [
-        (block, 1, int(ZERO) if at is None else order.index(at[0]) << 32 | at[1])
-        for block, at in sorted(told.items())
-        if block < blocks
-    ]
-    array = np.array(rows, dtype=np.uint64).reshape(-1, 3)
-    runs = Runs(array[:, 0].copy(), array[:, 1].copy(), array[:, 2].copy())
-    return Gap(runs, blocks, floor, [pack(n) for n in order])
+def runs_of(rows: list[tuple[int, tuple[int, int]]], order) -> Runs:
+    """Return runs of one block each, whose packs count in ``order``."""
+    array = np.array(
+        [(block, 1, order.index(at[0]) << 32 | at[1]) for block, at in rows], dtype=np.uint64
+    ).reshape(-1, 3)
+    return Runs(array[:, 0].copy(), array[:, 1].copy(), array[:, 2].copy())
 
 
 class Model:
-    """Gaps as dictionaries: each (told, blocks, floor)."""
+    """Gaps as dictionaries: each (told, blocks, order of its packs)."""
 
     def __init__(self, gaps) -> None:
         self.gaps = []
@@ -42,11 +40,19 @@ class Model:
             before = blocks
         self.reads: list[tuple[int, int]] = []
 
-    def gap(self, after: int, upto: int) -> Gap:
+    def windows(self, after: int, upto: int):
+        """Yield the merged content of some gaps in two pieces, packs as they are needed."""
         self.reads.append((after, upto))
-        # The reader's floor says nothing of where the image before had ended.
-        told, blocks, _, order = self.gaps[upto - 1]
-        return gap_of(told, blocks, blocks, order)
+        below, order = {}, self.gaps[upto - 1][3]
+        for told, _, floor, _ in self.gaps[after:upto]:
+            below = {b: at for b, at in below.items() if b < floor} | told
+        rows = [(b, at) for b, at in sorted(below.items()) if at is not None]
+        places: list[PackPlace] = []
+        for first, end in ((0, BLOCKS // 2), (BLOCKS // 2, BLOCKS)):
+            piece = [(b, at) for b, at in rows if first <= b < end]
+            needed = max((order.index(at[0]) + 1 for _, at in piece), default=0)
+            places += [place(n) for n in order[len(places) : needed]]
+            yield runs_of(piece, order), places
 
     def named(self, forgotten) -> set[tuple[int, int]]:
         """Return the slots that are named once ``forgotten`` are gone."""
@@ -85,7 +91,8 @@ def test_what_is_freed_together_and_alone(gaps, forgotten):
     found = measure(seqs, forgotten, model)
     assert found.total == model.freed(forgotten)
     assert found.alone == {seq: model.freed({seq}) for seq in forgotten}
-    assert model.reads == [(seq - 1, seq) for seq in seqs]  # each layer is read once
+    assert [r for r in model.reads if r[1] - r[0] == 1] == [(seq - 1, seq) for seq in seqs]
+    assert len(model.reads) <= len(seqs) + 2 * len(forgotten)
 
 
 def test_shares_are_less_than_the_whole_where_points_share():
