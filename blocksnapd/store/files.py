@@ -113,6 +113,11 @@ class LocalStore:
         with self._told("read", name):
             return os.stat(self._path(name)).st_size
 
+    def age(self, name: str) -> float:
+        """Return for how many seconds the object has been there."""
+        with self._told("read", name):
+            return time.time() - os.stat(self._path(name)).st_mtime
+
     def exists(self, name: str) -> bool:
         """Return whether the object is there."""
         with self._told("read", name):

@@ -57,6 +57,15 @@ class ObjectStore(Protocol):
             StoreMissingError: there is none.
         """
 
+    def age(self, name: str) -> float:
+        """Return for how many seconds an object has been there, by the place's own clock.
+
+        Below zero where that clock was set back.
+
+        Raises:
+            StoreMissingError: there is none.
+        """
+
     def exists(self, name: str) -> bool:
         """Return whether the object is there; a place that cannot tell raises."""
 

@@ -94,9 +94,19 @@ def test_of_many_writers_of_one_name_one_wins(store):
     assert store.get("v/a/p/one.pt", size_max=9999) == won[0]
 
 
-@pytest.mark.parametrize("verb", ["get", "get_range", "size"])
+def test_an_object_ages_from_when_it_was_put(store):
+    store.put("v/a/p/one.pt", [b"1"])
+    first = store.age("v/a/p/one.pt")
+    assert -1 < first < 60
+    assert store.age("v/a/p/one.pt") >= first
+    store.put("v/a/p/two.pt", [b"2"])
+    assert store.age("v/a/p/one.pt") >= store.age("v/a/p/two.pt") - 0.05  # ticks of a file system
+
+
+@pytest.mark.parametrize("verb", ["get", "get_range", "size", "age"])
 def test_a_missing_object_is_said_to_be_missing(store, verb):
-    args = {"get": {"size_max": 9}, "get_range": {"offset": 0, "size": 9}, "size": {}}[verb]
+    given = {"get": {"size_max": 9}, "get_range": {"offset": 0, "size": 9}}
+    args = given.get(verb, {})
     with pytest.raises(StoreMissingError):
         getattr(store, verb)("v/a/p/none.pt", **args)
     assert not store.exists("v/a/p/none.pt")
@@ -138,6 +148,7 @@ def test_a_name_that_leads_elsewhere_is_refused_by_every_verb(store, name):
         lambda: store.get(name, size_max=1),
         lambda: store.get_range(name, 0, 1),
         lambda: store.size(name),
+        lambda: store.age(name),
         lambda: store.exists(name),
         lambda: store.delete(name),
     ):

@@ -31,6 +31,7 @@ KINDS = {
     "get": ("eio", "kill", "flip"),
     "get_range": ("eio", "kill", "flip"),
     "size": ("eio", "kill"),
+    "age": ("eio", "kill"),
     "exists": ("eio", "kill"),
     "list_names": ("eio", "kill", "shrink"),
     "children": ("eio", "kill", "shrink"),
@@ -182,6 +183,10 @@ class FaultyObjects:
     def size(self, name: str) -> int:
         self._begin("size", name)
         return self._inner.size(name)
+
+    def age(self, name: str) -> float:
+        self._begin("age", name)
+        return self._inner.age(name)
 
     def exists(self, name: str) -> bool:
         self._begin("exists", name)

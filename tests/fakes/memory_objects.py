@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -15,16 +16,23 @@ from blocksnapd.errors import (
 from blocksnapd.store.names import check_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 
 class MemoryObjects:
-    """An ObjectStore in a dict; ``objects`` may be changed by tests to damage it."""
+    """An ObjectStore in a dict; ``objects`` may be changed by tests to damage it.
+
+    ``clock`` tells how old objects are; ``born`` when they were put.
+    """
 
     url = "memory"
 
-    def __init__(self, room: int | None = None) -> None:
+    def __init__(
+        self, room: int | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.objects: dict[str, bytes] = {}
+        self.born: dict[str, float] = {}
+        self.clock = clock
         self.room = room
         self._locked: set[str] = set()
         self._guard = Lock()
@@ -38,6 +46,7 @@ class MemoryObjects:
             if free is not None and len(data) > free:
                 raise StoreFullError(f"no room for {name}")
             self.objects[name] = data
+            self.born[name] = self.clock()
         return len(data)
 
     def get(self, name: str, *, size_max: int) -> bytes:
@@ -51,6 +60,10 @@ class MemoryObjects:
 
     def size(self, name: str) -> int:
         return len(self._find(name))
+
+    def age(self, name: str) -> float:
+        self._find(name)
+        return self.clock() - self.born.get(name, 0.0)
 
     def exists(self, name: str) -> bool:
         return check_name(name) in self.objects
