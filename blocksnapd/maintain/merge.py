@@ -35,7 +35,7 @@ from blocksnapd.store.span_set import SpanSet
 from blocksnapd.store.stack import Stack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from blocksnapd.maintain.spans import Wanted
     from blocksnapd.store.keys import MaintenanceKey
@@ -70,6 +70,7 @@ def merge_due(
     points: Sequence[PointEntry],
     *,
     budget: int,
+    distrusted: Collection[str] = (),
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Merges:
     """Make the layers that are due, oldest first. Blocking; may take minutes.
@@ -83,14 +84,18 @@ def merge_due(
         loaded: the newest manifest.
         points: all listed points, ascending, those committed since the manifest too.
         budget: bytes of layers to write; the last one may pass it.
+        distrusted: names of layers that verification found damaged: made anew from others.
         cancelled: asked often whether to stop; what was made by then counts.
 
     Raises:
         StoreError: the place failed before anything was made.
     """
+    before = loaded.manifest.layers
+    trusted = tuple(ref for ref in before if ref.name not in distrusted)
+    loaded = replace(loaded, manifest=msgspec.structs.replace(loaded.manifest, layers=trusted))
     spans = SpanSet(store, PointReader(store, key.source, key), loaded)
     spans.know(points)
-    missing = due(points, loaded.manifest.layers)
+    missing = due(points, trusted)
     made: list[LayerRef] = []
     problems: list[str] = []
     done: set[Wanted] = set()
@@ -113,9 +118,10 @@ def merge_due(
         made.append(ref)
         done.add(one)
     left = [one for one in missing if one not in done]
-    layers = (*loaded.manifest.layers, *made)
-    dropped = tuple(replaced(points, layers, left))
-    kept = tuple(sorted((ref for ref in layers if ref not in dropped), key=_place))
+    layers = (*trusted, *made)
+    old = set(replaced(points, layers, left))
+    kept = tuple(sorted((ref for ref in layers if ref not in old), key=_place))
+    dropped = tuple(ref for ref in before if ref not in kept)
     return Merges(kept, tuple(made), dropped, len(left), (*spans.problems, *problems))
 
 
