@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blocksnapd.errors import RepositoryFormatError
+from blocksnapd.errors import RepositoryFormatError, StoreError
 from blocksnapd.store.manifest_format import PointEntry
 from blocksnapd.store.names import is_point_name, parse_point_name, point_name, points_prefix
 from blocksnapd.store.point_format import to_us
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from blocksnapd.model import RestorePoint
     from blocksnapd.store.manifest_format import LoadedManifest
     from blocksnapd.store.objects import ObjectStore
+    from blocksnapd.store.point_format import Header
     from blocksnapd.store.point_reader import PointReader
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """``points`` ascend by seq. ``missing`` names points of the manifest that are not there."""
+    """``points`` ascend by seq. ``missing`` names points that should be there and are not."""
 
     points: tuple[PointEntry, ...]
     missing: tuple[str, ...]
@@ -34,7 +35,8 @@ def list_points(store: ObjectStore, reader: PointReader, loaded: LoadedManifest)
     Raises:
         RepositoryFormatError: two points have one place, or a new one is of another format.
         ChecksumError: a new point is damaged. KeyMissingError: metadata cannot be opened.
-        StoreError: the place failed.
+        StoreError: the place failed, or its listing left out a point that is there: whoever went
+            on from that would pass over the point for ever.
     """
     names = [n for n in store.list_names(points_prefix(loaded.volume_id)) if is_point_name(n)]
     known = loaded.manifest.points
@@ -43,8 +45,9 @@ def list_points(store: ObjectStore, reader: PointReader, loaded: LoadedManifest)
     _check_no_fork(fresh)
     there = set(names)
     missing = [n for e in known if (n := entry_name(loaded.volume_id, e)) not in there]
-    entries = [entry_of(reader.load(name).point) for name in fresh]
-    return Listing((*known, *entries), tuple(missing))
+    loads = [reader.load(name) for name in fresh]
+    missing += _left_out(store, newest, [found.object.header for found in loads])
+    return Listing((*known, *(entry_of(found.point) for found in loads)), tuple(missing))
 
 
 def entry_of(point: RestorePoint) -> PointEntry:
@@ -61,6 +64,22 @@ def entry_of(point: RestorePoint) -> PointEntry:
 def entry_name(volume_id: str, entry: PointEntry) -> str:
     """Return the name of a listed point's object."""
     return point_name(volume_id, entry.seq, entry.point_id)
+
+
+def _left_out(store: ObjectStore, newest: int, headers: list[Header]) -> list[str]:
+    """Return the points that new ones follow and that are gone; ``newest`` is the last known."""
+    gone = []
+    for header in headers:
+        if header.seq != newest + 1 and header.prev_name:
+            if store.exists(header.prev_name):
+                raise StoreError(
+                    f"the listing of points left out {header.prev_name}, which is there",
+                    effect="Nothing was decided; nothing was changed.",
+                    hint="Try again; if it stays so, look after the disk or the file system.",
+                )
+            gone.append(header.prev_name)
+        newest = header.seq
+    return gone
 
 
 def _check_no_fork(names: list[str]) -> None:

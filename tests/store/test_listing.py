@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from blocksnapd.errors import RepositoryFormatError
+from blocksnapd.errors import RepositoryFormatError, StoreError
 from blocksnapd.store.listing import entry_name, entry_of, list_points
 from blocksnapd.store.manifest_format import Manifest
 from blocksnapd.store.manifests import Manifests
@@ -69,3 +69,23 @@ def test_a_fork_is_refused(lab):
     lab.store.objects[twin] = lab.store.objects[entry_name(VOLUME, newest)]
     with pytest.raises(RepositoryFormatError, match="two points have one place"):
         listed(lab)
+
+
+def test_a_listing_that_leaves_out_a_point_is_not_believed(lab, monkeypatch):
+    """Or the next manifest would begin above it, and it would count as expired."""
+    loaded = publish(lab, Manifest(points=listed(lab).points[:1]))
+    whole = lab.store.list_names
+    left_out = lab.kept[1][0].name
+    monkeypatch.setattr(lab.store, "list_names", lambda p: [n for n in whole(p) if n != left_out])
+    with pytest.raises(StoreError, match="left out"):
+        listed(lab, loaded)
+
+
+def test_a_new_point_that_is_gone_is_named(lab):
+    entries = listed(lab).points
+    loaded = publish(lab, Manifest(points=entries[:1]))
+    gone = lab.kept[1][0].name
+    lab.store.delete(gone)
+    found = listed(lab, loaded)
+    assert found.missing == (gone,)
+    assert found.points == (entries[0], *entries[2:])
