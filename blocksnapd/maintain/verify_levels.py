@@ -9,7 +9,6 @@ damage      only when there is any: which blocks of which points need damaged sl
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -20,8 +19,10 @@ from blocksnapd.errors import CancelledRunError
 from blocksnapd.maintain.damage import RANGES_MAX, DamageWalk, byte_ranges
 from blocksnapd.maintain.history import History, Step
 from blocksnapd.maintain.layer_check import LayerChecks
+from blocksnapd.maintain.patched import Patched
 from blocksnapd.maintain.scratch import Scratch
 from blocksnapd.maintain.state_walk import StateWalk
+from blocksnapd.maintain.tables import Tables
 from blocksnapd.store.pack_check import PackCheck, Slots, check_pack
 from blocksnapd.store.point_reader import PointReader
 from blocksnapd.store.verify import ObjectCheck
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from blocksnapd.store.manifest_format import LoadedManifest
     from blocksnapd.store.objects import ObjectStore
 
-_TABLE_SLOTS_MAX = 1 << 22  # 64 MiB of identities
 _LOST_SLOTS_MAX = 1 << 22
 
 
@@ -77,7 +77,8 @@ class VolumeCheck:
     """What is known of a volume so far; ``lost`` has the damaged slots by the name of the pack.
 
     ``uses`` gives for each damaged pack (slots, blocks): each slot once for each block that some
-    point keeps there. ``identities`` has those of packs whose table can be read.
+    point keeps there. ``identities`` has those of packs whose table can be read. ``healed`` names
+    damaged packs of which every damaged slot is read elsewhere.
     """
 
     volume_id: str
@@ -89,6 +90,7 @@ class VolumeCheck:
     lost: dict[str, Slots] = field(default_factory=dict)
     identities: dict[str, U8] = field(default_factory=dict)
     uses: dict[str, tuple[U64, U64]] = field(default_factory=dict)
+    healed: set[str] = field(default_factory=set)
     read_blocks: int = 0
     read_bytes: int = 0
 
@@ -104,7 +106,11 @@ class VolumeCheck:
 
     def told(self) -> list[str]:
         """Return every problem as a sentence that starts with the name of an object."""
-        of_objects = [f"{o.name}: {o.problem}" for o in self.objects.values() if o.problem]
+        of_objects = [
+            f"{o.name}: {o.problem}"
+            for o in self.objects.values()
+            if o.problem and o.name not in self.healed
+        ]
         of_points = [f"{p.name}: {text}" for p in self.points for text in p.problems]
         return [*of_objects, *self.problems, *of_points]
 
@@ -146,12 +152,20 @@ class VolumeVerifier:
         """
         history = self._history()
         found = VolumeCheck(self._volume_id, history.loaded, problems=list(history.problems))
-        tables = _Tables(self._store, self._key, found)
+        seq = 0
+
+        def seen(check: PackCheck) -> None:
+            use = found.packs.setdefault(check.place.ref.name, PackUse(check.place, seq))
+            if use.place != check.place:
+                check.problem = check.problem or "points tell different things of it"
+            _note_pack(found, check)
+
+        tables = Tables(self._store, self._key, seen)
         with Scratch(self._scratch) as scratch:
             walk = StateWalk(scratch, tables.identities)
             layers = LayerChecks(self._store, history, found.objects)
             for step in self._steps(history):
-                tables.seq = step.seq
+                seq = step.seq
                 self._point(found, step, walk)
                 layers.passing(step, walk)
             layers.finish()
@@ -239,7 +253,10 @@ class VolumeVerifier:
         for point in found.points:
             whole = [(0, point.size)] if point.size and not point.is_known else []
             point.damaged, point.damaged_bytes = whole, point.size if whole else 0
-        for lost in _groups(found.lost):
+        patched = Patched(found.manifest.manifest.patches)
+        unhealed = patched.unhealed(found.lost)
+        found.healed = set(found.lost) - set(unhealed)
+        for lost in _groups(unhealed):
             walk = DamageWalk(lost)
             points = {point.name: point for point in found.points}
             for step in self._steps(history):
@@ -249,37 +266,6 @@ class VolumeVerifier:
                 if len(walk.blocks):
                     _add_ranges(points[step.name], walk.blocks)
             found.uses |= {name: walk.uses(name) for name in lost}
-
-
-class _Tables:
-    # The tables of packs, each looked at when it is first needed; the last few stay at hand.
-
-    def __init__(self, store: ObjectStore, key: MaintenanceKey, found: VolumeCheck) -> None:
-        self._store, self._key, self._found = store, key, found
-        self._cached: OrderedDict[PackPlace, PackCheck] = OrderedDict()
-        self._slots = 0
-        self.seq = 0
-
-    def identities(self, place: PackPlace, slots: Slots) -> U8 | None:
-        """Return the identities of ``slots``; None: they are lost."""
-        check = self._cached.get(place)
-        if check is None:
-            check = check_pack(self._store, place, self._key, with_data=False)
-            if (
-                self._found.packs.setdefault(place.ref.name, PackUse(place, self.seq)).place
-                != place
-            ):
-                check.problem = check.problem or "points tell different things of it"
-            _note_pack(self._found, check)
-            self._keep(check)
-        self._cached.move_to_end(place)
-        return None if check.reader is None else check.reader.identities(slots)
-
-    def _keep(self, check: PackCheck) -> None:
-        self._cached[check.place] = check
-        self._slots += check.place.ref.blocks
-        while self._slots > _TABLE_SLOTS_MAX and len(self._cached) > 1:
-            self._slots -= self._cached.popitem(last=False)[1].place.ref.blocks
 
 
 def _note_pack(found: VolumeCheck, check: PackCheck) -> None:
