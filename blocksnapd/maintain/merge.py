@@ -141,7 +141,7 @@ def merge(
             gone, or does not add up; nothing was written. CancelledRunError: ``cancelled`` said so.
         StoreFullError, StoreError: the place failed.
     """
-    work = _Merge(key, spans.volume_id, Stack(spans, after, upto), cancelled)
+    work = _Merge(key, spans, Stack(spans, after, upto), cancelled)
     store.put(work.name, work.parts())
     return work.ref()
 
@@ -150,12 +150,12 @@ class _Merge:
     """One layer in the making."""
 
     def __init__(
-        self, key: MaintenanceKey, volume_id: str, stack: Stack, cancelled: Callable[[], bool]
+        self, key: MaintenanceKey, spans: SpanSet, stack: Stack, cancelled: Callable[[], bool]
     ) -> None:
         self._stack, self._cancelled = stack, cancelled
+        volume_id = spans.volume_id
         head = stack.head
-        if head.floor == 0:  # it needs nothing older: what it follows means nothing
-            head = replace(head, from_digest="")
+        head = replace(head, from_digest=head.from_digest or spans.digest(head.from_seq))
         self.name = layer_name(volume_id, head.from_seq, head.to_seq, secrets.token_hex(4))
         source = key.source
         scope = Scope(source.repository_id, volume_id, self.name)

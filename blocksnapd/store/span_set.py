@@ -53,6 +53,7 @@ class SpanSet:
         self._lock = RLock()
         self._fulls: list[int] = []
         self._sizes: dict[int, int] = {}
+        self._names: dict[int, str] = {}
         self._chains = Chains()
         self.know(loaded.manifest.points)
         for ref in loaded.manifest.layers:
@@ -70,7 +71,7 @@ class SpanSet:
                 name, is_full = entry_name(self.volume_id, entry), entry.kind == "full"
                 if is_full and name not in self._chains:
                     insort(self._fulls, entry.seq)
-                self._sizes[entry.seq] = entry.size
+                self._sizes[entry.seq], self._names[entry.seq] = entry.size, name
                 self._chains.add(Link(entry.seq - 1, entry.seq, name, is_full))
 
     def add(self, ref: LayerRef) -> None:
@@ -136,6 +137,13 @@ class SpanSet:
             with self._lock:
                 self._sizes[seq] = self._size_of(seq)
         return -(-self._sizes[seq] // block_size)
+
+    def digest(self, seq: int) -> str:
+        """Return the digest of a listed point's object, empty if it cannot be read."""
+        try:
+            return self._reader.load_clear(self._names[seq]).digest if seq else ""
+        except (KeyError, FormatError, StoreError, NotFoundError):
+            return ""  # verify reports it
 
     def _size_of(self, seq: int) -> int:
         # The image of a point that is not listed: a span ends there, or its object remains.

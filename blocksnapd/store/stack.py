@@ -94,7 +94,10 @@ class Stack:
 
     @property
     def head(self) -> LayerHead:
-        """Between which points it lies, and what it tells."""
+        """Between which points it lies, and what it tells.
+
+        ``from_digest`` is empty where the oldest layer needs nothing older.
+        """
         return self._head
 
     @property
@@ -193,7 +196,8 @@ class Stack:
         limits = floors([(span.head.blocks, span.head.floor) for span in chain], below)
         self._floors, self._chain = limits, chain
         self._head = LayerHead(
-            from_seq=self._after, to_seq=self._upto, from_digest=oldest.from_digest,
+            from_seq=self._after, to_seq=self._upto,
+            from_digest=oldest.from_digest if oldest.from_seq == self._after else "",
             to_digest=newest.to_digest, size=newest.size, block_size=newest.block_size,
             floor=min(limits),
         )  # fmt: skip
