@@ -148,6 +148,19 @@ def _doing(verb: _Verb) -> None:
     verify = verb("verify", "Read points back and compare every block with its checksum.")
     verify.add_argument("item", nargs="?", metavar="VOLUME|POINT")
     _key_options(verify, is_needed=True)
+    export = verb("export", "Offer a point as a disk over NBD, until Ctrl-C.")
+    export.add_argument("point", nargs="?", metavar="POINT", help="left out: every point, by name")
+    export.add_argument("--at", metavar="TIME", help="with a VOLUME for POINT: as of then")
+    place = export.add_mutually_exclusive_group()
+    place.add_argument("--unix", metavar="PATH", help="a socket here, for you alone (the default)")
+    place.add_argument("--listen", metavar="ADDRESS[:PORT]", help="over TCP; PORT is 10809")
+    export.add_argument(
+        "--writable", action="store_true", help="let clients write; it is thrown away in the end"
+    )
+    export.add_argument("--tls-cert", metavar="FILE", help="talk TLS with this certificate")
+    export.add_argument("--tls-key", metavar="FILE", help="its private key")
+    export.add_argument("--tls-clients", metavar="FILE", help="let in who has a certificate of it")
+    _key_options(export, is_needed=True)
     cancel = verb("cancel", "Stop a run.")
     cancel.add_argument("run", metavar="RUN")
 

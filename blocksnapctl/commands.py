@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from blocksnapctl import render
+from blocksnapctl.choosing import found_point, only_repository, repository_of
 from blocksnapctl.client import Client, ProblemError, WaitOverError
+from blocksnapctl.exporting import export
 from blocksnapctl.following import follow
 from blocksnapctl.pruning import hold, prune, release, undelete
 from blocksnapd.control.messages import (
@@ -19,7 +21,7 @@ from blocksnapd.control.messages import (
     EXIT_UNREACHABLE,
     looks_like_point,
 )
-from blocksnapd.errors import KeyMissingError, NotFoundError, RefusedError, UsageError
+from blocksnapd.errors import KeyMissingError, NotFoundError, RefusedError
 
 if TYPE_CHECKING:
     import argparse
@@ -219,11 +221,11 @@ def restore(context: Context) -> int:
         selector = f"{selector}@{arguments.at}"
     repo, exact = arguments.repo, selector
     if repo is None:
-        point = _found(context, context.daemon, selector)
-        repo, exact = _repository_of(context.daemon, point["target"]), point["id"]
+        point = found_point(context.output, context.daemon, selector)
+        repo, exact = repository_of(context.daemon, point["target"]), point["id"]
     overwrite = _may_overwrite(context, to)
     with context.worker(repo) as worker:
-        point = _found(context, worker.client, exact)
+        point = found_point(context.output, worker.client, exact)
         out.say(f"{point['id']} of {point['volume']}, {point['time']} → {to}")
         request = {
             "kind": "restore", "point": point["id"], "to": to, "overwrite": overwrite,
@@ -238,46 +240,21 @@ def verify(context: Context) -> int:
     repo = context.arguments.repo
     if item is not None and looks_like_point(item):
         if repo is None:
-            point = _found(context, context.daemon, item)
-            repo, item = _repository_of(context.daemon, point["target"]), point["id"]
+            point = found_point(context.output, context.daemon, item)
+            repo, item = repository_of(context.daemon, point["target"]), point["id"]
         request["point"] = item
     elif item is not None:
         request["volume"] = item
         if repo is None:
             volume = context.daemon.get("volumes", item)
-            repo = _repository_of(context.daemon, volume["target"])
+            repo = repository_of(context.daemon, volume["target"])
     elif repo is None:
-        repo = _only_repository(context.daemon)
+        repo = only_repository(context.daemon)
     with context.worker(repo) as worker:
         started = worker.client.post("runs", body=request)
         return follow(
             worker.client, started["id"], context.output, deadline=context.deadline, is_ours=True
         )
-
-
-def _found(context: Context, client: Client, selector: str) -> dict[str, Any]:
-    point = client.get("points", selector)
-    if point.get("note"):
-        context.output.say(point["note"])
-    return point
-
-
-def _repository_of(client: Client, target: str) -> str:
-    for found in client.get("status")["targets"]:
-        if found["name"] == target:
-            return str(found["url"])
-    raise NotFoundError(
-        f"the daemon knows no target {target!r}", hint="Name the repository with --repo URL."
-    )
-
-
-def _only_repository(client: Client) -> str:
-    targets = client.get("status")["targets"]
-    if len(targets) == 1:
-        return str(targets[0]["url"])
-    raise UsageError(
-        f"there are {len(targets)} targets", hint="Name a volume, a point or --repo URL."
-    )
 
 
 def _may_overwrite(context: Context, to: str) -> bool:
@@ -307,6 +284,6 @@ def _now() -> datetime:
 
 VERBS: dict[str, Callable[[Context], int]] = {
     "status": status, "points": points, "runs": runs, "show": show, "events": events,
-    "run": run, "cancel": cancel, "restore": restore, "verify": verify, "prune": prune,
-    "hold": hold, "release": release, "undelete": undelete,
+    "run": run, "cancel": cancel, "restore": restore, "verify": verify, "export": export,
+    "prune": prune, "hold": hold, "release": release, "undelete": undelete,
 }  # fmt: skip

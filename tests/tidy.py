@@ -43,6 +43,7 @@ TESTED_THROUGH = {
     "blocksnapd.cycle.lvm_errors": "tests.lab.test_lvm_trouble",
     "blocksnapd.cycle.snapshot_content": "tests.lab.test_lvm_source",
     "blocksnapd.cycle.volume_repair": "tests.lab.test_lvm_kill",
+    "blocksnapd.export.connection": "tests.export.test_server",
     "blocksnapd.runtime.process": "tests.flow.test_scan_flow",
     "blocksnapd.service.checkup": "tests.flow.test_scan_flow",
     "blocksnapd.ship.prover": "tests.test_pipeline",

@@ -26,7 +26,7 @@ JSON_TYPE: Final = "application/json"
 LINES_TYPE: Final = "application/x-ndjson"
 PROBLEM_TYPE: Final = "application/problem+json"
 
-RunKind = Literal["cycle", "restore", "verify", "prune"]
+RunKind = Literal["cycle", "restore", "verify", "prune", "export"]
 RunState = Literal["queued", "running", "done"]
 RunResult = Literal["success", "warning", "failed", "skipped", "cancelled"]
 VolumeState = Literal["protected", "late", "failing", "seeding", "unprotected"]
@@ -138,7 +138,9 @@ class Policy(TypedDict, total=False):
 class RunRequest(TypedDict, total=False):
     """POST /v1/runs. ``to`` is absolute; ``overwrite`` says the operator agreed to lose it.
 
-    ``policy`` is for whoever prunes a repository without a configuration.
+    ``policy`` is for whoever prunes a repository without a configuration. An export is at the
+    socket ``unix`` or the address ``listen``, of ``point`` or of all; its files are for TLS, and
+    ``open`` says the operator agreed that whoever reaches the address may read.
     """
 
     kind: RunKind
@@ -150,6 +152,13 @@ class RunRequest(TypedDict, total=False):
     overwrite: bool
     dry_run: bool
     policy: Policy
+    unix: str
+    listen: str
+    writable: bool
+    certificate: str
+    certificate_key: str
+    client_ca: str
+    open: bool
 
 
 class Run(TypedDict, total=False):

@@ -23,6 +23,7 @@ RULES_MAX = 32
 REASON_LENGTH_MAX = 200
 
 _Name = Annotated[str, Field(min_length=1, max_length=4096)]
+_Path = Annotated[str, Field(pattern="^/", max_length=4096)]
 _Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -47,20 +48,40 @@ class _RunRequest(_Body):
     kind: RunKind
     volume: _Name | None = None
     point: _Name | None = None
-    to: Annotated[str, Field(pattern="^/", max_length=4096)] | None = None
+    to: _Path | None = None
     tags: Annotated[list[_Tag], Field(max_length=TAGS_MAX)] | None = None
     full: bool | None = None
     overwrite: bool | None = None
     dry_run: bool | None = None
     policy: _Policy | None = None
+    unix: _Path | None = None
+    listen: Annotated[str, Field(min_length=1, max_length=300)] | None = None
+    writable: bool | None = None
+    certificate: _Path | None = None
+    certificate_key: _Path | None = None
+    client_ca: _Path | None = None
+    open: bool | None = None
 
 
-_NEEDED = {"cycle": ("volume",), "restore": ("point", "to"), "verify": (), "prune": ("volume",)}
+_NEEDED = {
+    "cycle": ("volume",), "restore": ("point", "to"), "verify": (), "prune": ("volume",),
+    "export": (),
+}  # fmt: skip
 _ALLOWED = {
     "cycle": {"volume", "tags", "full"},
     "restore": {"point", "to", "overwrite"},
     "verify": {"volume", "point"},
     "prune": {"volume", "dry_run", "policy"},
+    "export": {
+        "point",
+        "unix",
+        "listen",
+        "writable",
+        "certificate",
+        "certificate_key",
+        "client_ca",
+        "open",
+    },
 }
 _Model = TypeVar("_Model", bound=_Body)
 

@@ -1,4 +1,4 @@
-"""What may be asked of a private worker: points, restores, verification, pruning of a repository.
+"""What may be asked of a private worker: all that takes a repository and the key to read it.
 
 A worker is started by the command line client, with the caller's own rights and the caller's key,
 and ends with it. It needs no configuration, no daemon and nothing of the protected host.
@@ -29,6 +29,7 @@ from blocksnapd.errors import (
 from blocksnapd.restore.full import restore_full
 from blocksnapd.restore.target import examine, open_target
 from blocksnapd.service.catalogue import Marks, point_message, with_suspects
+from blocksnapd.service.exporting import Exporting
 from blocksnapd.service.prune_answers import PruneAnswers
 from blocksnapd.service.pruning import Place
 from blocksnapd.service.runs import RunAnswers
@@ -36,7 +37,7 @@ from blocksnapd.store.names import is_point_name, parse_point_name
 from blocksnapd.units import format_count
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from blocksnapd.control.messages import (
         Event,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     )
     from blocksnapd.maintain.prune import Ledger, Pruner
     from blocksnapd.model import RestorePoint
-    from blocksnapd.ports import Clock
+    from blocksnapd.ports import Clock, PointImage
     from blocksnapd.restore.progress import Progress
     from blocksnapd.service.pruning import Pruning
     from blocksnapd.service.runs import LiveRun, RunBook
@@ -220,7 +221,7 @@ class WorkerOperations(RunAnswers, PruneAnswers):
         return Place(volume, found[0], self._directory, self._pruner, None, note)
 
     async def start_run(self, request: RunRequest, who: Who) -> Started:
-        """Start a restore, a verification or a prune."""
+        """Start a restore, a verification, a prune or an export."""
         kind = request.get("kind")
         if kind == "prune":
             return await self.start_prune(request, who)
@@ -238,6 +239,10 @@ class WorkerOperations(RunAnswers, PruneAnswers):
             names = await self._names_to_verify(request)
             run = self._queue(request, request.get("volume", ""), who)
             self._begin(run, lambda cancelled: self._verify(run, names, cancelled))
+        elif kind == "export":
+            exporting = await Exporting.prepare(request, self, self._open_image)
+            run = self._queue(request, exporting.volume, who)
+            self._begin_task(run, lambda: exporting.serve(run), exporting.end)
         else:
             raise UsageError(
                 f"a worker can't do a run of kind {kind!r}", effect="Nothing was started.",
@@ -266,15 +271,20 @@ class WorkerOperations(RunAnswers, PruneAnswers):
 
     def _begin(self, run: LiveRun, work: Callable[[Callable[[], bool]], None]) -> None:
         stop = threading.Event()
-        run.cancel = stop.set
-        task = asyncio.create_task(self._perform(run, lambda: work(stop.is_set)))
+        self._begin_task(run, lambda: asyncio.to_thread(work, stop.is_set), stop.set)
+
+    def _begin_task(
+        self, run: LiveRun, work: Callable[[], Awaitable[None]], cancel: Callable[[], None]
+    ) -> None:
+        run.cancel = cancel
+        task = asyncio.create_task(self._perform(run, work))
         self._working.add(task)
         task.add_done_callback(self._working.discard)
 
-    async def _perform(self, run: LiveRun, work: Callable[[], None]) -> None:
+    async def _perform(self, run: LiveRun, work: Callable[[], Awaitable[None]]) -> None:
         self._book.start(run)
         try:
-            await asyncio.to_thread(work)
+            await work()
         except CancelledRunError as error:
             self._book.finish(run, "cancelled", error)
         except BlocksnapError as error:
@@ -290,6 +300,9 @@ class WorkerOperations(RunAnswers, PruneAnswers):
             raise
         else:
             self._book.finish(run, "warning" if run.warnings else "success")
+
+    def _open_image(self, point_id: str) -> PointImage:
+        return self._repository.open_image(self._points[point_id])
 
     def _restore(self, run: LiveRun, request: RunRequest, cancelled: Callable[[], bool]) -> None:
         def progress(now: Progress) -> None:

@@ -1,0 +1,156 @@
+"""``blocksnapctl export`` as an administrator uses it: look, copy, let write, end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from tests.export.client import Client
+from tests.flow.kit import LIMIT_S, MIB, Site, told
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def exported(site: Site, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the verb beside us; it is interrupted in the end and leaves nothing behind."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "blocksnapctl", "export", *words, "--repo", str(site.repository),
+         "--key", str(site.keys / "restore.key")],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "TMPDIR": str(site.folder)},
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, (out, err)
+    assert "Traceback" not in out + err
+    assert not [name for name in os.listdir(site.folder) if name.startswith("blocksnap-")]
+
+
+def uri_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline().strip()
+    assert line, process.communicate(timeout=LIMIT_S)
+    return line
+
+
+def two_points(site: Site) -> tuple[bytes, bytes]:
+    first = site.set_up()
+    site.start()
+    site.until_done()
+    second = b"changed" * 1000 + first[7000:]
+    site.write_image((0, second[:7000]))
+    site.run()
+    site.end()
+    return first, second
+
+
+def run(*argv: str) -> str:
+    return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def copied(site: Site, uri: str) -> bytes:
+    place = site.folder / "copy.img"
+    run("nbdcopy", uri, str(place))
+    found = place.read_bytes()
+    place.unlink()
+    return found
+
+
+def test_points_are_copied_from_the_repository_alone(site: Site) -> None:
+    first, second = two_points(site)
+    points = site.ctl("points", "--repo", str(site.repository), "--json", key=True)
+    ids = [p["id"] for p in points.documents[0]["points"]]
+    with exported(site, f"{site.image}@latest") as process:
+        uri = uri_of(process)
+        assert uri.startswith("nbd+unix:///?socket=")
+        assert copied(site, uri) == second
+        info = json.loads(run("nbdinfo", "--json", uri))["exports"][0]
+        assert info["description"].startswith(f"{site.image} at 20")
+        other = uri.replace("///", f"///{ids[0]}")
+        refused = subprocess.run(
+            ["qemu-img", "info", other], capture_output=True, text=True, check=False
+        )
+        assert f"only {ids[1]} is exported here" in refused.stderr
+    with exported(site) as process:  # every point by its name
+        uri = uri_of(process)
+        listed = json.loads(run("nbdinfo", "--json", "--list", uri))["exports"]
+        assert [e["export-name"] for e in listed] == ids[::-1]
+        assert copied(site, uri.replace("///", f"///{ids[0]}")) == first
+        named = f"{site.image}@latest".replace("/", "%2F").replace("@", "%40")
+        assert copied(site, uri.replace("///", f"///{named}")) == second
+
+
+def test_over_tcp_and_writable(site: Site) -> None:
+    first, _ = two_points(site)
+    points = site.ctl("points", "--repo", str(site.repository), "--json", key=True)
+    point = points.documents[0]["points"][0]["id"]
+    with exported(site, point, "--listen", "127.0.0.1:0", "--writable", "--json") as process:
+        run_now: dict[str, Any] = json.loads(uri_of(process))
+        while not run_now["to"]:
+            run_now = json.loads(uri_of(process))
+        uri = run_now["to"]
+        assert uri.startswith("nbd://127.0.0.1:")
+        run("qemu-io", "-f", "raw", "-c", "write -P 9 1m 1m", "-c", "read -P 9 1m 1m", uri)
+    assert site.restored(point, "--repo", str(site.repository)) == first
+
+
+def test_a_socket_of_ones_own_and_its_end(site: Site) -> None:
+    _, second = two_points(site)
+    place = site.folder / "mine.sock"
+    with exported(site, f"latest:{site.image}", "--unix", str(place), "--plain") as process:
+        assert uri_of(process) == f"nbd+unix:///?socket={place}"
+        assert os.stat(place).st_mode & 0o777 == 0o600
+        with Client(str(place)) as client:
+            assert client.choose() == len(second)
+            assert client.read(0, MIB).content == second[:MIB]
+            process.send_signal(signal.SIGINT)
+            assert client.is_closed()
+            process.wait(LIMIT_S)
+    assert not place.exists()
+
+
+def test_what_cannot_be_exported_is_told(site: Site) -> None:
+    two_points(site)
+    repo = ("--repo", str(site.repository))
+    told(site.ctl("export", f"{site.image}@2001-01-01T00:00", *repo, key=True), 11, "as old as")
+    open_to_all = ("export", "--listen", "0.0.0.0:0", *repo)
+    told(site.ctl(*open_to_all, key=True), 12, "could read the point", "--yes")
+    told(site.ctl("export", "--listen", "nowhere:x", *repo, key=True), 2, "is no address")
+    told(
+        site.ctl("export", "--tls-cert", "a", "--tls-key", "b", *repo, key=True),
+        1, "TLS files cannot be used",
+    )  # fmt: skip
+    done = site.ctl("export", "--tls-cert", "a", *repo, key=True)
+    assert done.code == 2
+    taken = site.folder / "taken"
+    taken.write_text("precious")
+    told(site.ctl("export", "--unix", str(taken), *repo, key=True), 12, "exists")
+    assert taken.read_text() == "precious"
+
+
+def test_the_daemons_points_are_exported_with_the_operators_key(site: Site) -> None:
+    content = site.set_up()
+    site.start()
+    site.until_done()
+    done = subprocess.Popen(
+        [sys.executable, "-m", "blocksnapctl", "export", f"{site.image}@latest", "--key",
+         str(site.keys / "restore.key"), "--timeout", "30s"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "BLOCKSNAP_SOCKET": str(site.socket)},
+    )  # fmt: skip
+    assert copied(site, uri_of(done)) == content
+    done.send_signal(signal.SIGINT)
+    _, said = done.communicate(timeout=LIMIT_S)
+    assert done.returncode == 0
+    for word in ("nbdinfo", "qemu-img convert", "nbd-client -unix", "Ctrl-C", "--writable"):
+        assert word in said
