@@ -241,6 +241,12 @@ class ObjectExistsError(StoreError):
     retryable = False
 
 
+class CondemnedError(StoreError):
+    """A collection may have deleted what a writer relies on; the next cycle ships it anew."""
+
+    code = "E-CONDEMNED"
+
+
 class KeyMissingError(StoreError):
     """The key for this operation is not at hand."""
 

@@ -9,7 +9,7 @@ Format: FORMAT.md. Order of writing, locks and leftovers: ``sink.py``, ``files.p
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from blocksnapd.errors import (
@@ -20,6 +20,7 @@ from blocksnapd.errors import (
 )
 from blocksnapd.store.check_records import CheckRecords
 from blocksnapd.store.compression import LEVEL_DEFAULT
+from blocksnapd.store.epoch_watch import EpochWatch, is_base_tainted
 from blocksnapd.store.files import LocalStore, local_path
 from blocksnapd.store.frames import FRAME_SIZE_DEFAULT, FRAME_SIZES
 from blocksnapd.store.identity import check_repository, other_repository
@@ -188,7 +189,12 @@ class Repository:
 
     def wanted(self, volume_id: str) -> Wanted:
         """Return what verification found damaged; see ``ports.PointStore.wanted``."""
-        return CheckRecords(self._store, self._source_key(), volume_id).wanted(self._served)
+        key = self._source_key()
+        wanted = CheckRecords(self._store, key, volume_id).wanted(self._served)
+        names = self._names(volume_id)
+        if names and is_base_tainted(self._store, key, volume_id, names[-1]):
+            return replace(wanted, afresh=True)
+        return wanted
 
     def served(self, wanted: Wanted) -> None:
         """Ask for it no more as long as this object lives; maintenance closes the records."""
@@ -221,10 +227,11 @@ class Repository:
         try:
             self._store.settle(packs_prefix(volume_id))
             self._check_base(volume_id, point_id, base)
+            watch = EpochWatch(self._store, key, volume_id, base_name=base.name if base else "")
             return Sink(
                 self._store, key, lock, volume_id=volume_id, point_id=point_id,
                 block_size=block_size, base=base, level=self._level, frame_size=self._frame_size,
-                day=time.strftime("%Y%m%d", time.gmtime()), known=known,
+                day=time.strftime("%Y%m%d", time.gmtime()), known=known, watch=watch,
             )  # fmt: skip
         except BaseException:
             lock.release()

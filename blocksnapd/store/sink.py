@@ -37,6 +37,7 @@ from blocksnapd.store.tables import TableWriter
 if TYPE_CHECKING:
     from blocksnapd.model import U8, U64
     from blocksnapd.ports import KnownContent
+    from blocksnapd.store.epoch_watch import EpochWatch
     from blocksnapd.store.keys import SourceKey
     from blocksnapd.store.objects import Lock, ObjectStore
 
@@ -60,8 +61,9 @@ class Sink:
         level: int,
         frame_size: int,
         known: KnownContent | None = None,
+        watch: EpochWatch,
     ) -> None:
-        self._store, self._key, self._lock = store, key, lock
+        self._store, self._key, self._lock, self._watch = store, key, lock, watch
         self._volume_id, self._point_id, self._base = volume_id, point_id, base
         self._seq = base.seq + 1 if base else 1
         self._block_size, self._day = block_size, day
@@ -168,8 +170,11 @@ class Sink:
         said, header, data = self._finished
         assert facts == said
         self._check_place()
+        named = {pack.name for pack in (*self._known_packs.values(), *self._packs)}
+        self._watch.look_before(header.name, named)
         self._may_exist = True
         self._stored += self._store.put(header.name, [data])
+        self._watch.look_after(header.name, named)
         self._close()
         return RestorePoint(
             facts=facts, seq=self._seq, name=header.name, digest=digest(data),
@@ -317,7 +322,7 @@ class Sink:
             point_id=self._point_id, prev_name=self._base.name if self._base else "",
             prev_digest=self._base.digest if self._base else "", kind=facts.kind,
             time_us=to_us(facts.time), size=facts.size, block_size=self._block_size,
-            state_sum=f"{facts.state_sum:032x}",
+            state_sum=f"{facts.state_sum:032x}", epoch=self._watch.epoch,
         )  # fmt: skip
 
     def _body(self, facts: PointFacts) -> Body:

@@ -1,0 +1,128 @@
+"""A writer's eye on collections: what it must know before and after its commit. Edge (clock).
+
+The rules, and why they lose nothing, are in ``collection_rules.py``. Everything here works with the
+hash key alone and reads nothing but a few short lists.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from blocksnapd.errors import CondemnedError, ObjectExistsError
+from blocksnapd.store.collection_lists import CollectionLists
+from blocksnapd.store.collection_rules import (
+    SESSION_S_MAX,
+    Refusal,
+    is_tainted,
+    noted_epoch,
+    refusal,
+    rivals,
+)
+from blocksnapd.store.names import is_point_name, points_prefix
+from blocksnapd.store.point_format import HEADER_SIZE_MAX, PREFIX_SIZE, Header, unpack_header
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from blocksnapd.store.keys import SourceKey
+    from blocksnapd.store.objects import ObjectStore
+
+_WHY: dict[Refusal, str] = {
+    "late": "its session went on for longer than {days:.0f} days",
+    "shrunk": "lists of collections that were there are not seen any more",
+    "unknown": "a list that a collection published since is not readable",
+    "condemned": "a collection took what it wrote for the leftovers of a session that died",
+}
+
+
+def session_clock() -> float:
+    """Return seconds that never jump and go on while the host sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class EpochWatch:
+    """One session of a writer, from its beginning on."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        key: SourceKey,
+        volume_id: str,
+        *,
+        base_name: str = "",
+        clock: Callable[[], float] = session_clock,
+        age_s_max: float = SESSION_S_MAX,
+    ) -> None:
+        """Note the epoch; ``base_name`` is the point that the session goes on from, if any.
+
+        Raises:
+            StoreError: the place failed. RepositoryFormatError: the base is not a point.
+        """
+        self._store, self._key, self._volume_id = store, key, volume_id
+        self._clock, self._began, self._age_s_max = clock, clock(), age_s_max
+        self._lists = CollectionLists(store, key, volume_id)
+        base_epoch = _header(store, key, base_name).epoch if base_name else 0
+        self.epoch = noted_epoch(self._lists.published().seen, base_epoch)
+
+    def look_before(self, point_name: str, packs: Collection[str]) -> None:
+        """Make sure that a point that names ``packs`` may be committed.
+
+        Raises:
+            CondemnedError: it may not: give up and begin anew. StoreError: the place failed.
+        """
+        why = self._refusal(packs)
+        if why:
+            raise self._refused(f"{point_name} was not committed", why, "Nothing was committed")
+
+    def look_after(self, point_name: str, packs: Collection[str]) -> None:
+        """Make sure that the point just committed may be relied on.
+
+        Raises:
+            CondemnedError: something it names may be gone. ObjectExistsError: there is another
+                point in its place. Either way it stands, and the next cycle sees to it.
+            StoreError: the place failed: the point stands, and the next cycle looks again.
+        """
+        names = self._store.list_names(points_prefix(self._volume_id))
+        others = rivals(point_name, filter(is_point_name, names))
+        if others:
+            raise ObjectExistsError(
+                f"{point_name} was committed beside another point: {others[0]}",
+                effect="It is not relied on; earlier points are untouched.",
+                hint="Decide which daemon protects the volume; move one of the two objects away.",
+            )
+        why = self._refusal(packs)
+        if why:
+            raise self._refused(f"{point_name} is not relied on", why, "The point may be damaged")
+
+    def _refusal(self, packs: Collection[str]) -> Refusal:
+        seen, lists = self._lists.after(self.epoch)
+        age_s = self._clock() - self._began
+        return refusal(self.epoch, seen, lists, packs, age_s=age_s, age_s_max=self._age_s_max)
+
+    def _refused(self, what: str, why: Refusal, effect: str) -> CondemnedError:
+        reason = _WHY[why].format(days=self._age_s_max / 86400)
+        return CondemnedError(
+            f"{what}: {reason}",
+            effect=f"{effect}; earlier points are untouched.",
+            hint="The next cycle ships anew what is needed. If sessions stall for days, look at "
+            "the disk and the host.",
+        )
+
+
+def is_base_tainted(store: ObjectStore, key: SourceKey, volume_id: str, base_name: str) -> bool:
+    """Return whether what the newest point names may have been deleted before it was committed.
+
+    Then only a full point helps, which names nothing old.
+
+    Raises:
+        StoreError: the place failed. RepositoryFormatError: it is not a point.
+    """
+    epoch = _header(store, key, base_name).epoch
+    seen, lists = CollectionLists(store, key, volume_id).after(epoch)
+    return is_tainted(base_name, epoch, seen, lists)
+
+
+def _header(store: ObjectStore, key: SourceKey, name: str) -> Header:
+    start = store.get_range(name, 0, PREFIX_SIZE + HEADER_SIZE_MAX)
+    return unpack_header(start, name, key.repository_id)[0]
