@@ -5,10 +5,10 @@ Methods that are not ``async`` may block on a disk: call them in a thread.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator, Iterator
     from types import TracebackType
 
     from blocksnapd.model import (
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         Taken,
         Wanted,
     )
+
+T = TypeVar("T")
 
 
 class Clock(Protocol):
@@ -315,6 +317,13 @@ class PointImage(Protocol):
 
         Every block with content comes exactly once, checked against its identity; the
         memory may be used again after the next step. Fast, parallel inside, bounded memory.
+        """
+
+    def each_piece(self, work: Callable[[U64, memoryview], T]) -> Generator[T, None, None]:
+        """Yield what ``work`` returns for each piece that ``pieces`` would yield.
+
+        ``work`` is called in several threads, a few pieces ahead of the caller; once the iterator
+        is closed it is not called any more. Its bytes are its own until it returns.
         """
 
     def close(self) -> None:

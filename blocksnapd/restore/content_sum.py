@@ -20,40 +20,36 @@ from blocksnapd.model import HASH_SIZE
 if TYPE_CHECKING:
     from blocksnapd.model import U64
 
-_PENDING_BLOCKS_MAX = 65536
-
 
 class ContentSum:
-    """Takes blocks in any order, each block at most once."""
+    """Takes blocks in any order, each block at most once. One thread."""
 
     def __init__(self, block_size: int) -> None:
         self._block_size = block_size
         self._total = 0
-        self._blocks: list[U64] = []
-        self._digests: list[bytes] = []
-        self._count = 0
 
     def add(self, blocks: U64, data: memoryview) -> None:
         """Take blocks ``blocks``, shape (n,), with their ``n * block_size`` bytes."""
-        size = self._block_size
-        present = nonzero_mask(data, size)
-        digest = xxhash.xxh3_128_digest
-        self._digests += [
-            digest(data[at : at + size]) for at in (np.flatnonzero(present) * size).tolist()
-        ]
-        self._blocks.append(blocks[present])
-        self._count += len(blocks)
-        if self._count >= _PENDING_BLOCKS_MAX:
-            self._fold()
+        self.add_sum(content_sum(blocks, data, self._block_size))
+
+    def add_sum(self, part: int) -> None:
+        """Take the ``content_sum`` of some blocks."""
+        self._total = state_add(self._total, part, 0)
 
     def value(self) -> int:
         """Return the sum over all blocks taken so far."""
-        self._fold()
         return self._total
 
-    def _fold(self) -> None:
-        if self._digests:
-            hashes = np.frombuffer(b"".join(self._digests), np.uint8).reshape(-1, HASH_SIZE)
-            added = state_sum(np.concatenate(self._blocks), hashes)
-            self._total = state_add(self._total, added, 0)
-        self._blocks, self._digests, self._count = [], [], 0
+
+def content_sum(blocks: U64, data: memoryview, block_size: int) -> int:
+    """Return the sum of blocks ``blocks``, shape (n,), with their ``n * block_size`` bytes."""
+    present = nonzero_mask(data, block_size)
+    digest = xxhash.xxh3_128_digest
+    digests = b"".join(
+        [
+            digest(data[at : at + block_size])
+            for at in (np.flatnonzero(present) * block_size).tolist()
+        ]
+    )
+    hashes = np.frombuffer(digests, np.uint8).reshape(-1, HASH_SIZE)
+    return state_sum(blocks[present], hashes)

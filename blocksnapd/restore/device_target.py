@@ -45,7 +45,7 @@ class _HeldBackReader(DirectReader):
 
 
 class DeviceTarget:
-    """A block device that is being overwritten. Blocking; one thread."""
+    """A block device that is being overwritten. Blocking; one thread, but any may write."""
 
     kind: Literal["device"] = "device"
 
@@ -102,9 +102,9 @@ class DeviceTarget:
             data, offset = data[len(inside) :], offset + len(inside)
         self._pwrite(offset, data)
 
-    def release(self) -> None:
-        """Start bringing to the disk what was written, give back the memory of what is there."""
-        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    def release(self, start: int, end: int) -> None:
+        """Start bringing to the disk what was written there, give back the memory of what is."""
+        os.posix_fadvise(self._fd, start, end - start, os.POSIX_FADV_DONTNEED)
 
     def sync(self) -> None:
         """Bring everything written to the disk and give its memory back."""
@@ -112,7 +112,7 @@ class DeviceTarget:
             durable.sync_file(self._fd)
         except OSError as error:
             raise self._failed("syncing", self._size, error) from error
-        self.release()
+        self.release(0, self._size)
 
     def ranges(self) -> list[tuple[int, int]]:
         """Return the byte ranges where something other than zero may be: all of it."""

@@ -28,7 +28,7 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
 
 
 class FileTarget:
-    """A file that is being restored. Blocking; one thread."""
+    """A file that is being restored. Blocking; one thread, but any may write."""
 
     kind: Literal["file"] = "file"
 
@@ -74,9 +74,9 @@ class FileTarget:
                 raise self._failed("writing", offset, error) from error
             data, offset = data[done:], offset + done
 
-    def release(self) -> None:
-        """Start bringing to the disk what was written, give back the memory of what is there."""
-        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    def release(self, start: int, end: int) -> None:
+        """Start bringing to the disk what was written there, give back the memory of what is."""
+        os.posix_fadvise(self._fd, start, end - start, os.POSIX_FADV_DONTNEED)
 
     def sync(self) -> None:
         """Bring everything written to the disk and give its memory back."""
@@ -84,7 +84,7 @@ class FileTarget:
             durable.sync_file(self._fd)
         except OSError as error:
             raise self._failed("syncing", self._size, error) from error
-        self.release()
+        self.release(0, self._size)
 
     def ranges(self) -> list[tuple[int, int]]:
         """Return the byte ranges, ascending, outside of which the file reads as zero."""

@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import itertools
 import time
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 from blocksnapd.errors import BlocksnapError, CancelledRunError, ChecksumError
 from blocksnapd.model import Extents
-from blocksnapd.restore.content_sum import ContentSum
+from blocksnapd.restore.content_sum import ContentSum, content_sum
 from blocksnapd.restore.progress import Meter
 from blocksnapd.restore.verify import differences, read_sum
 from blocksnapd.units import MIB
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 # So much may wait in memory: a restore must not push everything else of the host out of it.
 RELEASE_SIZE = 64 * MIB
+_NOWHERE = 1 << 63, 0
 _REPOSITORY_SAFE = "The repository is untouched."
 
 
@@ -60,10 +62,10 @@ class Target(Protocol):
         """Get ready for an image of ``size`` bytes that is zero in ``gaps``."""
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Put ``data`` at ``offset``; each byte at most once."""
+        """Put ``data`` at ``offset``; each byte at most once. Several threads may call it."""
 
-    def release(self) -> None:
-        """Start bringing to the disk what was written, give back the memory of what is there."""
+    def release(self, start: int, end: int) -> None:
+        """Start bringing to the disk what was written there, give back the memory of what is."""
 
     def sync(self) -> None:
         """Bring everything written to the disk."""
@@ -139,6 +141,36 @@ def restore_full(
         raise
 
 
+class _Written(NamedTuple):
+    # One piece: its part of the content sum, its bytes, and between where they lie.
+    content_sum: int
+    size: int
+    start: int
+    end: int
+
+
+class _Releases:
+    """Keeps what waits in memory for the disk at a few times ``RELEASE_SIZE``."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._size = 0
+        self._start, self._end = _NOWHERE
+        self._before = _NOWHERE
+
+    def note(self, piece: _Written) -> None:
+        """Take note of what was written, and release it when there is enough."""
+        self._size += piece.size
+        self._start, self._end = min(self._start, piece.start), max(self._end, piece.end)
+        if self._size < RELEASE_SIZE:
+            return
+        # What was still on its way to the disk the last time can be given back now.
+        self._target.release(min(self._start, self._before[0]), max(self._end, self._before[1]))
+        self._before = self._start, self._end
+        self._start, self._end = _NOWHERE
+        self._size = 0
+
+
 class _Restore:
     """One restore in progress."""
 
@@ -188,17 +220,19 @@ class _Restore:
 
     def _write(self, *, keep_sum: bool) -> int:
         """Write all content; return its bytes."""
-        written = unreleased = 0
-        for blocks, data in self._image.pieces():
-            if keep_sum:
-                self._sum.add(blocks, data)
-            size = self._write_piece(blocks, data)
-            written += size
-            unreleased += size
-            if unreleased >= RELEASE_SIZE:
-                self._target.release()
-                unreleased = 0
-            self._advance(size)
+        written, releases = 0, _Releases(self._target)
+
+        def work(blocks: U64, data: memoryview) -> _Written:
+            part = content_sum(blocks, data, self._image.block_size) if keep_sum else 0
+            return self._write_piece(blocks, data, part)
+
+        # Closed before the target is let go: nobody may write to it then.
+        with closing(self._image.each_piece(work)) as done:
+            for piece in done:
+                self._sum.add_sum(piece.content_sum)
+                written += piece.size
+                releases.note(piece)
+                self._advance(piece.size)
         expected = self._image.size - self._gaps.size
         if written != expected:
             raise ChecksumError(
@@ -207,7 +241,7 @@ class _Restore:
             )
         return written
 
-    def _write_piece(self, blocks: U64, data: memoryview) -> int:
+    def _write_piece(self, blocks: U64, data: memoryview, part: int) -> _Written:
         """Write blocks, neighbours at once, the last one cut at the image's end."""
         size, end = self._image.block_size, self._image.size
         breaks = np.flatnonzero(blocks[1:] != blocks[:-1] + np.uint64(1)) + 1
@@ -218,7 +252,8 @@ class _Restore:
             run = data[first * size : last * size][: end - offset]
             self._target.write(offset, run)
             written += len(run)
-        return written
+        first, last = int(blocks.min()), int(blocks.max())
+        return _Written(part, written, first * size, min((last + 1) * size, end))
 
     def _verify(self) -> int:
         """Read the target back; return the bytes read."""

@@ -12,11 +12,14 @@ LEVEL_DEFAULT = 1
 _COLUMN_LEVEL = 3
 
 
+_WINDOW_SIZE_MAX = 8 << 20  # of frames that are cut short; whole ones need no window
+
+
 class _Contexts(threading.local):
     # A zstd context serves one thread at a time and is costly to make.
     def __init__(self) -> None:
         self.compressors: dict[int, zstandard.ZstdCompressor] = {}
-        self.decompressor = zstandard.ZstdDecompressor()
+        self.decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW_SIZE_MAX)
 
 
 _contexts = _Contexts()
@@ -38,10 +41,31 @@ def decompress_exact(data: bytes | memoryview, size: int) -> bytes:
             were allocated.
     """
     try:
-        # The library allocates what the frame header claims, whatever limit it is given.
-        claimed = zstandard.get_frame_parameters(data).content_size
-        if claimed != size:
-            raise RepositoryFormatError(f"compressed data claims {claimed} bytes, not {size}")
+        _check_claim(data, size)
         return _contexts.decompressor.decompress(data, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise RepositoryFormatError(f"compressed data is damaged: {error}") from error
+
+
+def decompress_into(data: bytes | memoryview, view: memoryview) -> None:
+    """Fill ``view`` with the bytes that ``data``, one whole zstd frame, holds.
+
+    Bytes behind that frame are not looked at.
+
+    Raises:
+        RepositoryFormatError: it is no such frame, or of another size.
+    """
+    try:
+        _check_claim(data, len(view))
+        with _contexts.decompressor.stream_reader(data) as reader:
+            if reader.readinto(view) != len(view):
+                raise RepositoryFormatError("compressed data ends early")
+    except zstandard.ZstdError as error:
+        raise RepositoryFormatError(f"compressed data is damaged: {error}") from error
+
+
+def _check_claim(data: bytes | memoryview, size: int) -> None:
+    # The library allocates what the frame header claims, whatever limit it is given.
+    claimed = zstandard.get_frame_parameters(data).content_size
+    if claimed != size:
+        raise RepositoryFormatError(f"compressed data claims {claimed} bytes, not {size}")

@@ -14,8 +14,8 @@ from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from blocksnapd.errors import RepositoryFormatError
-from blocksnapd.store.compression import compress, decompress_exact
+from blocksnapd.errors import ChecksumError, RepositoryFormatError
+from blocksnapd.store.compression import compress, decompress_exact, decompress_into
 from blocksnapd.store.seal import TAG_SIZE, Scope, damaged
 
 FRAME_SIZES = (64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20)
@@ -56,19 +56,47 @@ class FrameCodec:
             ChecksumError: it is not the frame that was written there.
             RepositoryFormatError: it was sealed so, but holds something else.
         """
-        nonce = number.to_bytes(12, "little")
-        aad = b"%b\0%d" % (self.scope.binding("frame"), number)
         try:
-            plain = AESGCM(self.key).decrypt(nonce, frame, aad)
+            plain = AESGCM(self.key).decrypt(*self._place(number, frame))
         except InvalidTag:
-            raise damaged(f"frame {number} of {self.scope.name}") from None
+            raise self._damaged(number) from None
         if len(plain) == size:
             return plain
         try:
             return decompress_exact(plain, size)
         except RepositoryFormatError as error:
-            where = f"frame {number} of {self.scope.name}"
-            raise RepositoryFormatError(f"{where}: {error.message}") from error
+            raise self._wrong(number, error) from error
+
+    def open_into(
+        self, number: int, frame: memoryview, view: memoryview, scratch: memoryview
+    ) -> None:
+        """Fill ``view`` with the blocks of frame ``number``, and new memory with nothing.
+
+        ``scratch`` is at least as long as ``frame``. Raises as ``open``.
+        """
+        size = len(frame) - TAG_SIZE
+        plain = view if size == len(view) else scratch[: max(0, size)]
+        try:
+            AESGCM(self.key).decrypt_into(*self._place(number, frame), plain)
+        except (InvalidTag, ValueError):  # the second: it has not even the size of a tag
+            raise self._damaged(number) from None
+        if size == len(view):
+            return
+        try:
+            decompress_into(plain, view)
+        except RepositoryFormatError as error:
+            raise self._wrong(number, error) from error
+
+    def _place(self, number: int, frame: memoryview) -> tuple[bytes, memoryview, bytes]:
+        nonce = number.to_bytes(12, "little")
+        return nonce, frame, b"%b\0%d" % (self.scope.binding("frame"), number)
+
+    def _damaged(self, number: int) -> ChecksumError:
+        return damaged(f"frame {number} of {self.scope.name}")
+
+    def _wrong(self, number: int, error: RepositoryFormatError) -> RepositoryFormatError:
+        where = f"frame {number} of {self.scope.name}"
+        return RepositoryFormatError(f"{where}: {error.message}")
 
 
 def sealed_size_max(block_size: int, blocks: int) -> int:

@@ -7,23 +7,25 @@ and whatever its history, memory stays within the limits here and those of ``sta
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from blocksnapd.model import U64, Extents
 from blocksnapd.store.pack_reader import PackReader
-from blocksnapd.store.pieces import pieces
+from blocksnapd.store.pieces import each_piece
 from blocksnapd.store.sized_cache import SizedCache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from blocksnapd.model import RestorePoint
     from blocksnapd.store.keys import RestoreKey
     from blocksnapd.store.objects import ObjectStore
     from blocksnapd.store.runs import Runs
     from blocksnapd.store.stack import Stack
+
+T = TypeVar("T")
 
 SEGMENT_BLOCKS = 1 << 16
 SEGMENTS_SIZE_MAX = 16 << 20
@@ -109,9 +111,13 @@ class Image:
 
     def pieces(self) -> Iterator[tuple[U64, memoryview]]:
         """Yield all content, window by window, each pack by pack; see ``ports.PointImage``."""
+        return self.each_piece(lambda blocks, data: (blocks, data))
+
+    def each_piece(self, work: Callable[[U64, memoryview], T]) -> Generator[T, None, None]:
+        """Yield what ``work`` returns for each piece; see ``ports.PointImage``."""
         for first, end in self._stack.windows():
             runs = self._stack.content(first, end)
-            yield from pieces(runs, self._stack.places, self._store, self._key)
+            yield from each_piece(runs, self._stack.places, self._store, self._key, work)
 
     def close(self) -> None:
         """Let memory go; no file stays open between reads."""

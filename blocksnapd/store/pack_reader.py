@@ -78,9 +78,21 @@ class PackReader:
             ChecksumError, RepositoryFormatError: the frame is not what was written.
         """
         assert self._codec is not None  # opened with a restore key
+        sealed = self._cut(frame, sealed, first)
+        return self._codec.open(frame, sealed, self.index.frame_size(frame))
+
+    def open_frame_into(
+        self, frame: int, sealed: memoryview, first: int, view: memoryview, scratch: memoryview
+    ) -> None:
+        """Fill ``view`` with a frame's blocks, see ``open_frame`` and ``FrameCodec.open_into``."""
+        assert self._codec is not None
+        assert len(view) == self.index.frame_size(frame)
+        self._codec.open_into(frame, self._cut(frame, sealed, first), view, scratch)
+
+    def _cut(self, frame: int, sealed: memoryview, first: int) -> memoryview:
         base = int(self.index.offsets[first])
         low, high = (int(o) - base for o in self.index.offsets[frame : frame + 2])
-        return self._codec.open(frame, sealed[low:high], self.index.frame_size(frame))
+        return sealed[low:high]
 
     def frame(self, frame: int) -> bytes:
         """Return a frame's blocks, each checked against its identity.

@@ -9,23 +9,28 @@ from __future__ import annotations
 import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
+from blocksnapd.errors import RepositoryFormatError
+from blocksnapd.store.frames import FRAME_SIZE_MAX
 from blocksnapd.store.pack_reader import PackReader
 from blocksnapd.store.runs import SLOT_BITS, SLOT_MASK, Runs, expand
+from blocksnapd.store.seal import TAG_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
-    from blocksnapd.model import U8, U64
+    from blocksnapd.model import U64
     from blocksnapd.store.keys import RestoreKey
     from blocksnapd.store.layers import PackPlace
     from blocksnapd.store.objects import ObjectStore
 
+T = TypeVar("T")
+
 PIECE_SIZE = 1 << 20
+_PACKS_AHEAD = 4
 _GAP_SIZE_MAX = 128 << 10  # reading over a gap is cheaper than another request
 
 
@@ -38,37 +43,57 @@ class _Job(NamedTuple):
     slots: U64
 
 
-def pieces(
-    runs: Runs, places: Sequence[PackPlace], store: ObjectStore, key: RestoreKey
-) -> Iterator[tuple[U64, memoryview]]:
-    """Yield the content of ``runs`` as (block numbers, their bytes), each block checked, once.
+class _Room(NamedTuple):
+    # Memory for one piece, and for what is on its way there; used again and again.
+    piece: memoryview
+    scratch: memoryview
 
-    Memory: 16 bytes per block of one pack, and a few pieces; what a piece lies in is used again
-    after the next step.
+    @classmethod
+    def make(cls) -> _Room:
+        return cls(
+            np.empty(max(PIECE_SIZE, FRAME_SIZE_MAX), dtype=np.uint8).data,
+            np.empty(FRAME_SIZE_MAX + TAG_SIZE, dtype=np.uint8).data,
+        )
+
+
+def each_piece(
+    runs: Runs,
+    places: Sequence[PackPlace],
+    store: ObjectStore,
+    key: RestoreKey,
+    work: Callable[[U64, memoryview], T],
+) -> Generator[T, None, None]:
+    """Yield what ``work`` returns for each piece of the content of ``runs``.
+
+    Memory: 16 bytes per block of a pack, and a few pieces and packs' indexes. Close the iterator
+    to be sure that ``work`` is not called any more.
 
     Args:
         runs: content only, no zeros; locations count in ``places``.
         places: where the packs are.
         store: what holds them.
         key: what opens them.
+        work: is called with block numbers and their bytes, each block checked, once in all;
+            in several threads. The bytes are its own until what it returns was yielded and the
+            next is asked for.
 
     Raises:
         ChecksumError, RepositoryFormatError: a pack is damaged. StoreError: the place failed.
     """
     count = os.cpu_count() or 1
-    free: SimpleQueue[U8] = SimpleQueue()
-    for _ in range(count + 3):
-        free.put(np.empty(PIECE_SIZE, dtype=np.uint8))
-    running: deque[tuple[_Job, U8, Future[memoryview]]] = deque()
+    rooms = deque(_Room.make() for _ in range(count + 2))
+    running: deque[tuple[_Room, Future[T]]] = deque()
     workers = ThreadPoolExecutor(count, thread_name_prefix="open")
     try:
-        for job in _jobs(runs, places, store, key):
-            if len(running) == count + 2:
-                yield from _finish(running, free)
-            buffer = free.get()
-            running.append((job, buffer, workers.submit(_open, job, buffer)))
+        for job in _jobs(runs, lambda pack: PackReader(store, places[pack], key), workers):
+            if not rooms:
+                room, done = running.popleft()
+                yield done.result()
+                rooms.append(room)
+            room = rooms.popleft()
+            running.append((room, workers.submit(_do, job, room, work)))
         while running:
-            yield from _finish(running, free)
+            yield running.popleft()[1].result()
     finally:
         workers.shutdown(wait=True, cancel_futures=True)
 
@@ -84,17 +109,27 @@ def by_pack(runs: Runs) -> Iterator[tuple[int, Runs]]:
 
 
 def _jobs(
-    runs: Runs, places: Sequence[PackPlace], store: ObjectStore, key: RestoreKey
+    runs: Runs, open_pack: Callable[[int], PackReader], workers: ThreadPoolExecutor
 ) -> Iterator[_Job]:
+    # Packs are opened ahead: each costs a read and two keys before its first frame can be read.
+    ahead: deque[tuple[Runs, Future[PackReader]]] = deque()
     for pack, wanted in by_pack(runs):
-        blocks, locations = expand(wanted)
-        yield from _split(PackReader(store, places[pack], key), blocks, locations & SLOT_MASK)
+        ahead.append((wanted, workers.submit(open_pack, pack)))
+        if len(ahead) > _PACKS_AHEAD:
+            yield from _split(*ahead.popleft())
+    while ahead:
+        yield from _split(*ahead.popleft())
 
 
-def _split(reader: PackReader, blocks: U64, slots: U64) -> Iterator[_Job]:
+def _split(wanted: Runs, opening: Future[PackReader]) -> Iterator[_Job]:
     # Cut the wanted slots of a pack into jobs of at most a piece, and where a gap is wide.
+    reader = opening.result()
+    blocks, locations = expand(wanted)
+    slots = locations & SLOT_MASK
     order = np.argsort(slots, kind="stable")
     blocks, slots = blocks[order], slots[order]
+    if int(slots[-1]) >= reader.index.slots:
+        raise RepositoryFormatError(f"{reader.place.ref.name} has no slot {slots[-1]}")
     each = reader.slots_per_frame
     frames = (slots // np.uint64(each)).astype(np.intp)
     needed = np.unique(frames)
@@ -122,34 +157,27 @@ def _split(reader: PackReader, blocks: U64, slots: U64) -> Iterator[_Job]:
         first = end
 
 
-def _open(job: _Job, buffer: U8) -> memoryview:
+def _do(job: _Job, room: _Room, work: Callable[[U64, memoryview], T]) -> T:
+    return work(job.blocks, _open(job, room))
+
+
+def _open(job: _Job, room: _Room) -> memoryview:
     reader, size = job.reader, job.reader.index.block_size
     sealed = reader.read(job.first, job.end)
     slots = job.slots.astype(np.intp)
     needed, starts = np.unique(slots // reader.slots_per_frame, return_index=True)
     ends = [*starts[1:].tolist(), len(slots)]
-    view, at = buffer.data, 0
+    at = 0
     for frame, low, high in zip(needed.tolist(), starts.tolist(), ends, strict=True):
-        plain = memoryview(reader.open_frame(frame, sealed, job.first))
         wanted = slots[low:high] - frame * reader.slots_per_frame
-        end = at + len(wanted) * size
-        view[at:end] = _rows(plain, wanted, size)
-        at = end
-    reader.check(slots, view[:at])
-    return view[:at]
-
-
-def _rows(plain: memoryview, wanted: np.typing.NDArray[np.intp], size: int) -> memoryview:
-    # The blocks ``wanted`` of a frame; without a copy when it is all of them.
-    if len(wanted) * size == len(plain) and (np.diff(wanted) == 1).all():
-        return plain
-    rows = np.frombuffer(plain, dtype=np.uint8).reshape(-1, size)
-    return np.ascontiguousarray(rows[wanted]).reshape(-1).data
-
-
-def _finish(
-    running: deque[tuple[_Job, U8, Future[memoryview]]], free: SimpleQueue[U8]
-) -> Iterator[tuple[U64, memoryview]]:
-    job, buffer, done = running.popleft()
-    yield job.blocks, done.result()
-    free.put(buffer)
+        view = room.piece[at : at + len(wanted) * size]
+        at += len(view)
+        if len(view) == reader.index.frame_size(frame) and (np.diff(wanted) == 1).all():
+            reader.open_frame_into(frame, sealed, job.first, view, room.scratch)
+        else:
+            plain = reader.open_frame(frame, sealed, job.first)
+            rows = np.frombuffer(plain, dtype=np.uint8).reshape(-1, size)
+            out = np.frombuffer(view, dtype=np.uint8).reshape(-1, size)
+            rows.take(wanted, axis=0, out=out, mode="clip")
+    reader.check(slots, room.piece[:at])
+    return room.piece[:at]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
 from blocksnapd.model import Extents
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from blocksnapd.model import U64, RestorePoint
+
+T = TypeVar("T")
 
 
 class MemoryImage:
@@ -60,6 +62,11 @@ class MemoryImage:
                 buffer[row * size : (row + 1) * size] = part
             yield blocks, memoryview(buffer)[: len(blocks) * size]
             buffer[:] = b"\xee" * len(buffer)
+
+    def each_piece(self, work: Callable[[U64, memoryview], T]) -> Generator[T, None, None]:
+        """Yield what ``work`` returns for each piece."""
+        for blocks, data in self.pieces():
+            yield work(blocks, data)
 
     def close(self) -> None:
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -132,6 +133,27 @@ def test_without_verification_nothing_is_claimed(tmp_path: Path) -> None:
     assert (report.verified_bytes, report.read_bytes) == (0, 0)
     assert seen[-1].done == seen[-1].total == MIB
     assert (tmp_path / "new").read_bytes() == image.content
+
+
+def test_what_was_written_is_released_as_it_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what was written in any order, and twice: it may not have been on the disk yet."""
+    released: list[tuple[int, int]] = []
+    real = os.posix_fadvise
+
+    def note(fd: int, offset: int, length: int, advice: int) -> None:
+        released.append((offset, offset + length))
+        real(fd, offset, length, advice)
+
+    monkeypatch.setattr("blocksnapd.restore.full.RELEASE_SIZE", MIB)
+    monkeypatch.setattr(os, "posix_fadvise", note)
+    size = 8 * MIB - 100
+    restore(MemoryImage(os.urandom(size), seed=4), tmp_path / "new", verify=False)
+    assert released[-1] == (0, size)  # with the last sync
+    assert len(released) > 5
+    assert all(0 <= start < end <= size for start, end in released)
+    assert all(one[0] < two[1] and two[0] < one[1] for one, two in itertools.pairwise(released))
 
 
 def test_cancelling_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blocksnapd.errors import RepositoryFormatError
-from blocksnapd.store.compression import compress, decompress_exact
+from blocksnapd.store.compression import compress, decompress_exact, decompress_into
 
 
 @given(st.binary(max_size=3000), st.sampled_from([1, 3, 9]))
@@ -38,3 +38,19 @@ def test_trailing_bytes_after_a_frame_are_refused():
     for junk in (packed + b"\0", packed + packed, packed[:-1], b""):
         with pytest.raises(RepositoryFormatError):
             decompress_exact(junk, 100)
+
+
+@given(st.binary(max_size=100), st.integers(0, 1000))
+def test_any_bytes_fill_memory_or_are_refused(data, size):
+    with contextlib.suppress(RepositoryFormatError):
+        decompress_into(data, memoryview(bytearray(size)))
+
+
+@given(st.binary(min_size=1, max_size=3000), st.integers(0, 40))
+def test_bytes_come_back_into_memory_unless_cut_short(data, cut):
+    packed, view = compress(data), memoryview(bytearray(len(data)))
+    decompress_into(packed, view)
+    assert view == data
+    for wrong in (packed[: len(packed) - 1 - cut], b""):
+        with pytest.raises(RepositoryFormatError):
+            decompress_into(wrong, view)

@@ -83,3 +83,23 @@ def test_the_sum_of_a_sealed_frame_shows_every_changed_bit():
         frame[at] ^= 1
     assert len(seen) == len(frame) + 2
     assert {len(found) for found in seen} == {8}
+
+
+@given(st.integers(1, 64), st.booleans())
+def test_a_frame_opens_into_memory_that_is_there(blocks, noise):
+    data = os.urandom(4096 * blocks) if noise else b"word" * (1024 * blocks)
+    frame = memoryview(CODEC.seal(3, memoryview(data), 1, 4096 * blocks)[0])
+    view, scratch = memoryview(bytearray(len(data))), memoryview(bytearray(len(frame)))
+    CODEC.open_into(3, frame, view, scratch)
+    assert view == data
+    for wrong in (frame[:-1], frame[:7], frame[:0]):
+        with pytest.raises(ChecksumError, match="frame 3"):
+            CODEC.open_into(3, wrong, view, scratch)
+    with pytest.raises(ChecksumError, match="frame 4"):
+        CODEC.open_into(4, frame, view, scratch)
+
+
+def test_a_frame_of_another_size_opens_into_nothing():
+    frame = memoryview(CODEC.seal(0, memoryview(bytes(SIZE)), 1, SIZE)[0])
+    with pytest.raises(RepositoryFormatError, match="claims 65536 bytes, not 4096"):
+        CODEC.open_into(0, frame, memoryview(bytearray(4096)), memoryview(bytearray(SIZE)))
