@@ -59,6 +59,15 @@ def check_pack(
     store: ObjectStore, place: PackPlace, key: MaintenanceKey, *, with_data: bool
 ) -> PackCheck:
     """Return what is wrong with a pack: its tail and size, and ``with_data`` all its frames."""
+    found = _check(store, place, key, with_data=with_data)
+    if found.problem and place.holder != place.ref.name:
+        found.problem += f"; it lies in {place.holder}"  # or nobody finds the damaged object
+    return found
+
+
+def _check(
+    store: ObjectStore, place: PackPlace, key: MaintenanceKey, *, with_data: bool
+) -> PackCheck:
     try:
         reader = PackReader(store, place, key)
     except (FormatError, StoreError) as error:
