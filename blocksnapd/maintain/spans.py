@@ -44,14 +44,13 @@ def wanted(points: Sequence[PointEntry]) -> list[Wanted]:
     What a point tells by itself is not among them.
     """
     seqs = [point.seq for point in points]
-    before = dict(zip(seqs, [0, *seqs], strict=False))
-    alone = {p.seq for p in points if p.kind == "full" or before[p.seq] == p.seq - 1}
+    fulls = {point.seq for point in points if point.kind == "full"}
     found: dict[tuple[int, int], Wanted] = {}
     level = 0
     while seqs and FAN_IN**level <= seqs[-1]:
         ends = boundaries(seqs, level)
         for after, upto in itertools.pairwise(ends):
-            if before[upto] != after or upto not in alone:
+            if after != upto - 1 and upto not in fulls:
                 found.setdefault((after, upto), Wanted(after, upto, level))
         level += 1
     return sorted(found.values(), key=lambda one: (one.to_seq, one.level))
