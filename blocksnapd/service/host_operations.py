@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from blocksnapd import __version__
 from blocksnapd.control.messages import SCHEMA, format_time
 from blocksnapd.control.selectors import resolve_any
-from blocksnapd.errors import KeyMissingError, NotFoundError, StoreError, UsageError
+from blocksnapd.errors import BlocksnapError, KeyMissingError, NotFoundError, StoreError, UsageError
 from blocksnapd.service.catalogue import Marks
 from blocksnapd.service.prune_answers import PruneAnswers
 from blocksnapd.service.pruning import Place, policy_of_settings
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from blocksnapd.service.runs import RunBook
     from blocksnapd.service.targets import TargetWatch
     from blocksnapd.service.volume_task import VolumeTask
+
+
+log = logging.getLogger(__name__)
 
 
 class HostOperations(RunAnswers, PruneAnswers):
@@ -116,6 +120,16 @@ class HostOperations(RunAnswers, PruneAnswers):
             opened.catalogue.mark(Marks(ledger, self._now_us()))
 
         return Place(settings.name, opened.volume.volume_id, settings.target, pruner, policy, note)
+
+    async def refresh(self, target: str) -> None:
+        """Learn what maintaining ``target``, by another process, changed; trouble is logged."""
+        for name, task in self._tasks.items():
+            if task.settings.target != target or task.opened is None:
+                continue
+            try:
+                await self._pruning.look(await self.place_of(name))
+            except BlocksnapError as error:
+                log.warning("%s: listings may be out of date: %s", name, error.sentences())
 
     async def start_run(self, request: RunRequest, who: Who) -> Started:
         """Start a cycle or a prune, or join the one under way."""

@@ -133,21 +133,23 @@ class Pruning:
 
     async def hold(self, place: Place, point_id: str, request: HoldRequest) -> None:
         """Hold a point; raises as ``Pruner.hold``."""
-        until = request.get("until")
+        until, reason = request.get("until"), request.get("reason", "")
         until_us = round(parse_time(until).timestamp() * SECOND_US) if until else 0
-        reason = request.get("reason", "")
         await self._change(
             place,
             lambda: place.pruner.hold(place.volume_id, point_id, until_us=until_us, reason=reason),
         )
+        self._tell_of(place, "held", point_id)
 
     async def release(self, place: Place, point_id: str) -> None:
         """Release a point; raises as ``Pruner.release``."""
         await self._change(place, lambda: place.pruner.release(place.volume_id, point_id))
+        self._tell_of(place, "released", point_id)
 
     async def undelete(self, place: Place, point_id: str) -> None:
         """Bring a point back; raises as ``Pruner.undelete``."""
         await self._change(place, lambda: place.pruner.undelete(place.volume_id, point_id))
+        self._tell_of(place, "undeleted", point_id)
 
     async def close(self) -> None:
         """Stop what is under way and wait for its end."""
@@ -176,7 +178,7 @@ class Pruning:
         except Exception as caught:  # told to whoever waits, and to the log when nobody does
             failure = as_known(caught, f"pruning {place.volume}")
             failure.effect = failure.effect or _NOTHING
-            self._tell("prune-failed", failure.sentences(), "error", place, run)
+            self._tell(place, "prune-failed", failure.sentences(), "error", run=run.run_id)
             self._book.finish(run, "failed", failure)
         else:
             self._finish(run, place, plan, ledger)
@@ -184,7 +186,7 @@ class Pruning:
     def _finish(self, run: LiveRun, place: Place, plan: Plan, ledger: Ledger | None) -> None:
         if ledger is not None:
             place.note(ledger)
-            self._note_pruned(place, plan, run)
+            self._note_pruned(place, plan)
         error: BlocksnapError | None = None
         if not run.dry_run:
             error = refusal(plan) if plan.guards else None
@@ -209,8 +211,8 @@ class Pruning:
         run.reason = summary(plan)
         return plan, ledger
 
-    def _note_pruned(self, place: Place, plan: Plan, run: LiveRun | None = None) -> None:
-        self._tell("pruned", f"{place.volume}: {summary(plan)}", "info", place, run, plan)
+    def _note_pruned(self, place: Place, plan: Plan) -> None:
+        self._tell(place, "pruned", f"{place.volume}: {summary(plan)}", plan=plan.plan_id)
         if self._metrics is not None:
             self._metrics.pruned(place.volume, place.target, len(plan.forgotten))
 
@@ -219,28 +221,14 @@ class Pruning:
             now = place.pruner.now_us() / SECOND_US
             self._metrics.prune_ended(place.volume, place.target, is_blocked=is_blocked, now=now)
 
+    def _tell_of(self, place: Place, deed: str, point_id: str) -> None:
+        self._tell(place, deed, f"{place.volume}: {point_id} was {deed}", point=point_id)
+
     def _tell(
-        self, kind: str, text: str, severity: Severity, place: Place, run: LiveRun | None,
-        plan: Plan | None = None,
-    ) -> None:  # fmt: skip
+        self, place: Place, kind: str, text: str, severity: Severity = "info", **data: object
+    ) -> None:
         if self._say is not None:
-            data: dict[str, object] = {"plan": plan.plan_id} if plan is not None else {}
-            data |= {"run": run.run_id} if run is not None else {}
             self._say(kind, text, severity=severity, volume=place.volume, data=data)
-
-
-def prune_on_schedule(place: Place, plans: PlanBook) -> tuple[Plan, Ledger | None]:
-    """Prune one volume with nobody there to ask; blocking, for the process that maintains.
-
-    Return the plan, and the new state: None when a guard spoke. Then the plan is kept for whoever
-    looks, see ``refusal``. Raises as ``Pruner.prune``.
-    """
-    assert place.policy is not None
-    plan, ledger = place.pruner.prune(place.volume_id, place.policy)
-    if plan.forgotten:
-        kept = KeptPlan(plan, place.volume, place.target, is_applied=ledger is not None)
-        plans.keep(kept, now_us=place.pruner.now_us())
-    return plan, ledger
 
 
 def policy_of_settings(settings: Retention) -> Policy:

@@ -22,6 +22,7 @@ from blocksnapd.service.plans import PlanBook
 from blocksnapd.service.prune_answers import Pruners
 from blocksnapd.service.pruning import Pruning
 from blocksnapd.service.targets import TargetWatch
+from blocksnapd.store.init import init_repository
 from tests.service.bench import EVERY_S, ROOT, SETTINGS, Bench
 
 if TYPE_CHECKING:
@@ -143,6 +144,28 @@ async def test_pruning_takes_a_retention_and_a_key(host: Host) -> None:
             await ask.start_run({**request, "volume": HOME}, ROOT)
     with pytest.raises(NotFoundError, match="no plan"):
         await ask.plan("pl-00000000")
+
+
+async def test_listings_follow_what_maintenance_changed(
+    host: Host, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = init_repository(str(tmp_path / "repository"), str(tmp_path / "keys"))
+    async with host.home.running():
+        await host.home.idle()
+        await host.operations.refresh("near")  # vg0/mail is not open, vg0/home has no key
+        assert "vg0/home: listings may be out of date: [target.near]" in caplog.text
+        near = NEAR.model_copy(
+            update={"url": str(tmp_path / "repository"), "maintenance_key": made.maintenance_key}
+        )
+        host.operations._pruners = Pruners({"near": near}, host.home.clock)
+        caplog.clear()
+        await host.operations.refresh("far")
+        await host.operations.refresh("near")
+        assert caplog.text == ""
+        opened = host.home.task.opened
+        assert opened is not None
+        assert opened.catalogue._marks is not None
+        assert len(await host.operations.points(HOME)) == 1  # newer than any manifest
 
 
 async def test_events(host: Host) -> None:

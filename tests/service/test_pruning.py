@@ -25,8 +25,6 @@ from blocksnapd.service.pruning import (
     Pruning,
     policy_of,
     policy_of_settings,
-    prune_on_schedule,
-    refusal,
 )
 from blocksnapd.service.runs import RunBook
 from tests.service.bench import ROOT
@@ -97,7 +95,7 @@ async def test_a_prune_from_asking_to_its_end(bench: Bench) -> None:
     assert [len(ledger.manifest.forgotten) for ledger in bench.ledgers] == [5]
     plan = await bench.pruning.plan(run["plan"], bench.now_us())
     assert (plan["applied"], plan["forget"], plan["frees_bytes"]) == (True, 5, None)
-    assert bench.said == [("pruned", "info", {"plan": run["plan"], "run": run["id"]})]
+    assert bench.said == [("pruned", "info", {"plan": run["plan"]})]
     assert bench.metric("pruned_points_total") == 5
     assert bench.metric("prune_blocked") == 0
     assert bench.metric("prune_last_success_timestamp_seconds") == bench.clock.now()
@@ -224,6 +222,9 @@ async def test_hold_release_undelete(bench: Bench) -> None:
     await bench.pruning.undelete(bench.place, point_id(1))
     await bench.pruning.release(bench.place, point_id(2))
     assert bench.there() == [1, 2, 3, 6, 7, 8, 9, 10]
+    deeds = [kind for kind, _, _ in bench.said]
+    assert deeds == ["held", "held", "pruned", "undeleted", "released"]
+    assert bench.said[0] == ("held", "info", {"point": point_id(2)})
     await bench.pruning.look(bench.place)
     marks = Marks(bench.ledgers[-1], bench.now_us())
     points = [{"id": point_id(n), "seq": n} for n in range(1, 12)]
@@ -233,20 +234,6 @@ async def test_hold_release_undelete(bench: Bench) -> None:
     assert held == {1: (None, "brought back"), 3: ("2026-01-05T00:00:00.000Z", "")}
     assert marked[-1] == {"id": point_id(11), "seq": 11}  # newer than the manifest
     assert marks.marked([{"id": "p0", "seq": 5}]) == []  # type: ignore[list-item]
-
-
-def test_on_schedule_with_nobody_to_ask(bench: Bench) -> None:
-    careful = replace(bench.place, policy=replace(POLICY, max_delete_pct=30))
-    plan, ledger = prune_on_schedule(careful, bench.plans)
-    assert ledger is None
-    assert bench.plans.get(plan.plan_id, now_us=bench.now_us()).plan == plan
-    assert plan.plan_id in refusal(plan).hint
-    plan, ledger = prune_on_schedule(bench.place, bench.plans)
-    assert ledger is not None
-    assert bench.plans.get(plan.plan_id, now_us=bench.now_us()).is_applied
-    plan, ledger = prune_on_schedule(bench.place, bench.plans)
-    assert (plan.forgotten, ledger is not None) == ((), True)
-    assert bench.there() == [6, 7, 8, 9, 10]
 
 
 def test_policies() -> None:
