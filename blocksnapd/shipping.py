@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from blocksnapd import blocks as block_math
 from blocksnapd.errors import CancelledRunError, VolumeError
 from blocksnapd.model import Extents, PointFacts, Proof
-from blocksnapd.ship.again import still_held, with_blocks
+from blocksnapd.ship.again import KnownWithout, still_held, with_blocks
 from blocksnapd.ship.prover import Prover
 from blocksnapd.ship.reading import BATCH_SIZE
 from blocksnapd.ship.shipper import Shipper
@@ -26,7 +26,14 @@ if TYPE_CHECKING:
     from blocksnapd.cycle.journal import Journal
     from blocksnapd.cycle.rotation import Ship
     from blocksnapd.model import U64, HostView, PointHead, RestorePoint, SavedBatch, Wanted
-    from blocksnapd.ports import BlockReader, ChangeSource, Clock, PointSink, PointStore
+    from blocksnapd.ports import (
+        BlockReader,
+        ChangeSource,
+        Clock,
+        KnownContent,
+        PointSink,
+        PointStore,
+    )
     from blocksnapd.ship.fingerprints import Fingerprints, FingerprintStore, Update
     from blocksnapd.ship.shipper import Progress, Shipment
 
@@ -191,39 +198,44 @@ class Shipping:
         return Extents.whole(self._size)
 
     def _transfer(self, extents: Extents, chunk_size: int, proof: Proof) -> RestorePoint:
-        volume, point_id = self._volume, self._command.point_id
-        sink = volume.store.begin(
-            volume.volume_id, point_id, block_size=self._block_size, base=self._head
-        )
-        try:
-            return self._fill_and_commit(sink, extents, chunk_size, proof)
-        except BaseException:
-            sink.abort()
-            raise
-
-    def _fill_and_commit(
-        self, sink: PointSink, extents: Extents, chunk_size: int, proof: Proof
-    ) -> RestorePoint:
-        volume, point_id = self._volume, self._command.point_id
+        volume = self._volume
         update = volume.fingerprints.begin(
-            point_id,
+            self._command.point_id,
             self._known,
             block_size=self._block_size,
             block_count=-(-self._size // self._block_size),
         )
         with closing(update):
-            shipment = self._pump(sink, update, extents)
-            self._reporter.step("shipped")
-            used = tuple(i for i in (self._command.base_id, point_id) if i)
-            volume.source.check_valid(used)
-            update.seal()
-        self._reporter.step("sealed")
-        self.is_commit_begun = True
-        with timed(self._reporter, "commit"):
-            point = sink.commit(self._facts(shipment, chunk_size, proof))
+            sink = volume.store.begin(
+                volume.volume_id, self._command.point_id, block_size=self._block_size,
+                base=self._head, known=self._known_content(update),
+            )  # fmt: skip
+            try:
+                shipment = self._pump(sink, update, extents)
+                self._reporter.step("shipped")
+                used = tuple(i for i in (self._command.base_id, self._command.point_id) if i)
+                volume.source.check_valid(used)
+                facts = self._facts(shipment, chunk_size, proof)
+                with timed(self._reporter, "commit"):
+                    point = self._commit(sink, update, facts)
+            except BaseException:
+                sink.abort()
+                raise
         self._reporter.step("committed")
         self._note_served(shipment)
         return point
+
+    def _known_content(self, update: Update) -> KnownContent:
+        if self._wanted is None or not len(self._wanted.blocks):
+            return update.content
+        return KnownWithout(update.content, self._wanted)
+
+    def _commit(self, sink: PointSink, update: Update, facts: PointFacts) -> RestorePoint:
+        # Content first, then what the next cycle starts from, then the point: each durable.
+        update.seal(sink.finish(facts))
+        self._reporter.step("sealed")
+        self.is_commit_begun = True
+        return sink.commit(facts)
 
     def _pump(self, sink: PointSink, update: Update, extents: Extents) -> Shipment:
         volume = self._volume

@@ -102,6 +102,10 @@ class World:
             length = min(dice.choice([1, 512, 4096, 9000]), size - start)
             data = bytes(length) if dice.random() < 0.3 else dice.randbytes(length)
             self.host.write(start, data)
+        for _ in range(writes // 4):  # files are moved, too
+            start, to = (dice.randrange(-(-size // 4096)) * 4096 for _ in range(2))
+            length = min(4096 * dice.randrange(1, 4), size - to)
+            self.host.write(to, bytes(self.host.content[start : start + length]))
 
 
 @pytest.fixture
@@ -134,6 +138,21 @@ def test_what_did_not_change_is_not_shipped(world: World) -> None:
     assert point.shipped_bytes == point.facts.changed_bytes == 4096
     assert point.facts.proof.checked_blocks == 3
     assert point.facts.proof.mismatched_blocks == 0
+
+
+def test_moved_content_is_not_shipped_again(world: World) -> None:
+    world.host.write(0, random.Random(1).randbytes(8 * 4096))
+    world.cycle()
+    world.host.write(20 * 4096, bytes(world.host.content[: 8 * 4096]))
+    world.host.write(0, bytes(4 * 4096))
+    point = world.cycle()
+    assert point is not None
+    assert (point.shipped_bytes, point.facts.changed_bytes) == (0, 12 * 4096)
+    world.host.write(40 * 4096, bytes(world.host.content[20 * 4096 : 28 * 4096]) + b"\1" * 4096)
+    point = world.cycle()
+    assert point is not None
+    assert point.shipped_bytes == 4096
+    world.check()
 
 
 @pytest.mark.parametrize("chunk_size", [4096, 16384, 65536])

@@ -1,41 +1,55 @@
 """What each block of the newest point holds, on the source's own disk. Edge.
 
-    head.json       which point the fingerprints are of, and which file holds them
+    head.json       which point the fingerprints are of, and which files hold what belongs to it
     next.json       the same for the point under way: sealed before it is committed
     data-<id>       16 bytes per block: its identity; all zero for a zero block. Sparse.
-    pending-<id>    the rows of ``data`` that a point under way changes
+    places-<id>     where that content lies in the repository: ``places.py``, with packs-<id>
+    hints           where to look for an identity: ``content.py``
+    pending-<id>    the rows of ``data`` that a point under way changes; pending-places-<id> and
+                    pending-packs-<id> those of the others
 
-The order that keeps them true: pending rows (or a whole new data file) and ``next.json`` are
-durable before the point is committed; after the commit the rows are applied and ``head.json`` is
+The order that keeps them true: pending rows (or whole new files) and ``next.json`` are durable
+before the point is committed; after the commit the rows are applied and ``head.json`` is
 replaced. Applying twice equals applying once. So after a crash at any place
 :meth:`FingerprintStore.open` gives the fingerprints of the repository's newest point, or none;
-a stale fingerprint, which would hide a change, is never used. Blocking: call in a thread.
+a stale fingerprint, which would hide a change, is never used. Places are of the same point or
+not there; without them content is stored again that the repository has. Blocking: call in a thread.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import struct
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-import xxhash
 
 from blocksnapd import blocks as block_math
 from blocksnapd.errors import StateError
 from blocksnapd.model import HASH_SIZE, U8, U64
 from blocksnapd.runtime import durable
-from blocksnapd.ship.spans import blocks_to_runs
+from blocksnapd.ship.content import (
+    HINTS_NAME,
+    Content,
+    Hints,
+    Newest,
+    add_hints,
+    has_hints,
+    make_hints,
+)
+from blocksnapd.ship.places import (
+    Places,
+    PlacesHead,
+    PlacesUpdate,
+    finish_places,
+    whole_places,
+)
+from blocksnapd.ship.rows import RowsUpdate, apply, has_size, read_pending
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-_RECORD = struct.Struct("<II16s")  # magic, row count, xxh3_128 of the rows
-_MAGIC = 0x70466E50
-_END_MAGIC = 0x646E4550
-_ROW_SIZE = 8 + HASH_SIZE
 _ROWS_MAX = 1 << 18
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -48,6 +62,7 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: str
     block_size: int
     block_count: int
+    places: PlacesHead | None = None
 
 
 class Fingerprints:
@@ -57,12 +72,16 @@ class Fingerprints:
         self.head = head
         self._rows = np.memmap(path, dtype=np.uint8, mode="r", shape=(head.block_count, HASH_SIZE))
 
+    def rows(self) -> Iterator[tuple[U64, U8]]:
+        """Yield all blocks and their fingerprints; reads the whole file."""
+        for at in range(0, self.head.block_count, _ROWS_MAX):
+            rows = np.array(self._rows[at : at + _ROWS_MAX])
+            yield np.arange(at, at + len(rows), dtype=np.uint64), rows
+
     def state_sum(self) -> int:
         """Return the :func:`blocksnapd.blocks.state_sum` over all blocks; reads the whole file."""
         total = 0
-        for at in range(0, self.head.block_count, _ROWS_MAX):
-            rows = np.array(self._rows[at : at + _ROWS_MAX])
-            blocks = np.arange(at, at + len(rows), dtype=np.uint64)
+        for blocks, rows in self.rows():
             total = block_math.state_add(total, block_math.state_sum(blocks, rows), 0)
         return total
 
@@ -75,41 +94,41 @@ class Fingerprints:
 
 
 class Update:
-    """Collects what a point under way changes. One thread."""
+    """Collects what a point under way changes. One thread.
 
-    def __init__(self, directory: str, head: Head) -> None:
-        self._directory = directory
-        self._head = head
-        self._afresh = not head.base_id
-        self._path = os.path.join(directory, head.file if self._afresh else _pending(head))
-        durable.remove(self._path)
-        self._file: BinaryIO = open(self._path, "xb")  # noqa: SIM115 - see close
-        if self._afresh:
-            self._file.truncate(head.block_count * HASH_SIZE)
+    ``content`` is what its sink may know of the base's content, and tells of its own.
+    """
+
+    def __init__(self, directory: str, head: Head, base: Fingerprints | None) -> None:
+        self._directory, self._head = directory, head
+        self._rows = RowsUpdate(
+            os.path.join(directory, head.file),
+            os.path.join(directory, _pending(head)) if base else "",
+            row_size=HASH_SIZE, count=head.block_count,
+        )  # fmt: skip
+        if base is None:
+            durable.remove(os.path.join(directory, HINTS_NAME))
+        self._places = PlacesUpdate(directory, head.point_id, head.places, head.block_count)
+        self.content = Content(_newest(directory, base), self._places)
 
     def put(self, blocks: U64, hashes: U8) -> None:
         """Note that ``blocks`` (ascending) hold content of identity ``hashes``, shape (n, 16)."""
-        if self._afresh:
-            _write_rows(self._file.fileno(), blocks, hashes)
-            return
-        for at in range(0, len(blocks), _ROWS_MAX):
-            rows = hashes[at : at + _ROWS_MAX]
-            body = blocks[at : at + _ROWS_MAX].astype("<u8").tobytes() + rows.tobytes()
-            self._file.write(_RECORD.pack(_MAGIC, len(rows), xxhash.xxh3_128_digest(body)))
-            self._file.write(body)
+        self._rows.put(blocks, hashes)
 
-    def seal(self) -> None:
-        """Make it all durable; call before the point is committed."""
-        if not self._afresh:
-            self._file.write(_RECORD.pack(_END_MAGIC, 0, bytes(16)))
-        self._file.flush()
-        durable.sync_file(self._file.fileno())
-        self._file.close()
-        durable.replace(os.path.join(self._directory, "next.json"), msgspec.json.encode(self._head))
+    def seal(self, packs: Sequence[bytes] = ()) -> None:
+        """Make it all durable; call before the point is committed.
+
+        Args:
+            packs: what the sink finished with.
+        """
+        self._rows.seal()
+        head = msgspec.structs.replace(self._head, places=self._places.seal(packs))
+        durable.replace(os.path.join(self._directory, "next.json"), msgspec.json.encode(head))
 
     def close(self) -> None:
-        """Let the file go, sealed or not; what is not needed is removed by the next open."""
-        self._file.close()
+        """Let the files go, sealed or not; what is not needed is removed by the next open."""
+        self._rows.close()
+        self._places.close()
 
 
 class FingerprintStore:
@@ -120,6 +139,7 @@ class FingerprintStore:
         self._directory = directory
         self._head_path = os.path.join(directory, "head.json")
         self._next_path = os.path.join(directory, "next.json")
+        self._hints_path = os.path.join(directory, HINTS_NAME)
 
     def begin(
         self, point_id: str, base: Fingerprints | None, *, block_size: int, block_count: int
@@ -127,8 +147,9 @@ class FingerprintStore:
         """Start the update for a point; without ``base`` all fingerprints are made afresh."""
         file = base.head.file if base else f"data-{point_id}"
         base_id = base.head.point_id if base else ""
-        head = Head(point_id, base_id, file, block_size, block_count)
-        return Update(self._directory, head)
+        places = base.head.places if base else None
+        head = Head(point_id, base_id, file, block_size, block_count, places)
+        return Update(self._directory, head, base)
 
     def open(self, point_id: str) -> Fingerprints | None:
         """Return the fingerprints of the committed point ``point_id``, or None: there are none.
@@ -142,10 +163,16 @@ class FingerprintStore:
         head = _read(self._head_path)
         if head is None or head.point_id != point_id or not self._is_whole(head):
             head = self._finish(point_id, head)
+        if head is not None:
+            places = whole_places(self._directory, head.places, head.block_count)
+            head = msgspec.structs.replace(head, places=places)
         self._remove_all_but(head)
         if head is None:
             return None
-        return Fingerprints(os.path.join(self._directory, head.file), head)
+        found = Fingerprints(os.path.join(self._directory, head.file), head)
+        if head.places and not has_hints(self._hints_path, head.block_count):
+            make_hints(self._hints_path, head.block_count, found.rows())
+        return found
 
     def drop(self) -> None:
         """Remove all fingerprints; the next point starts afresh."""
@@ -169,28 +196,32 @@ class FingerprintStore:
             return None
         if not self._is_whole(new):
             return None
+        if new.places is not None:
+            places = finish_places(
+                self._directory, new.places, old.places if old else None,
+                point_id=point_id, block_count=new.block_count,
+            )  # fmt: skip
+            new = msgspec.structs.replace(new, places=places)
         durable.replace(self._head_path, msgspec.json.encode(new))
         return new
 
     def _apply(self, head: Head) -> None:
-        fd = os.open(os.path.join(self._directory, head.file), os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.ftruncate(fd, head.block_count * HASH_SIZE)
-            for blocks, hashes in _read_rows(os.path.join(self._directory, _pending(head))):
-                _write_rows(fd, blocks, hashes)
-            durable.sync_file(fd)
-        finally:
-            os.close(fd)
+        pending = os.path.join(self._directory, _pending(head))
+        apply(
+            os.path.join(self._directory, head.file), pending,
+            row_size=HASH_SIZE, count=head.block_count,
+        )  # fmt: skip
+        if has_hints(self._hints_path, head.block_count):
+            add_hints(self._hints_path, head.block_count, read_pending(pending, HASH_SIZE))
 
     def _is_whole(self, head: Head) -> bool:
-        try:
-            size = os.stat(os.path.join(self._directory, head.file)).st_size
-        except OSError:
-            return False
-        return size == head.block_count * HASH_SIZE
+        path = os.path.join(self._directory, head.file)
+        return has_size(path, head.block_count * HASH_SIZE)
 
     def _remove_all_but(self, head: Head | None) -> None:
-        kept = {"head.json", head.file} if head else set()
+        kept = {"head.json", HINTS_NAME, head.file} if head else set()
+        if head is not None and head.places is not None:
+            kept |= {head.places.file, head.places.packs}
         for name in os.listdir(self._directory):
             if name not in kept:
                 durable.remove(os.path.join(self._directory, name))
@@ -210,38 +241,13 @@ def _pending(head: Head) -> str:
     return f"pending-{head.point_id}"
 
 
-def _write_rows(fd: int, blocks: U64, hashes: U8) -> None:
-    firsts, counts = blocks_to_runs(blocks)
-    rows, at = np.ascontiguousarray(hashes).data.cast("B"), 0
-    for first, count in zip(firsts.tolist(), counts.tolist(), strict=True):
-        _pwrite_all(fd, rows[at : at + count * HASH_SIZE], first * HASH_SIZE)
-        at += count * HASH_SIZE
-
-
-def _pwrite_all(fd: int, data: memoryview, offset: int) -> None:
-    # A disk that gets full takes a part first, and says why only at the next try.
-    while data:
-        done = os.pwrite(fd, data, offset)
-        data, offset = data[done:], offset + done
-
-
-def _read_rows(path: str) -> Iterator[tuple[U64, U8]]:
-    """Yield the batches of a pending file.
-
-    Raises:
-        StateError: it is damaged or was not sealed.
-    """
-    with open(path, "rb") as file:
-        while True:
-            header = file.read(_RECORD.size)
-            magic, count, digest = (
-                _RECORD.unpack(header) if len(header) == _RECORD.size else (0, 0, b"")
-            )
-            if magic == _END_MAGIC:
-                return
-            body = file.read(count * _ROW_SIZE) if magic == _MAGIC and count <= _ROWS_MAX else b""
-            if not count or xxhash.xxh3_128_digest(body) != digest:
-                raise StateError(f"{path} is damaged before byte {file.tell()}")
-            blocks = np.frombuffer(body, dtype="<u8", count=count).astype(np.uint64, copy=False)
-            hashes = np.frombuffer(body, dtype=np.uint8, offset=count * 8)
-            yield blocks, hashes.reshape(-1, HASH_SIZE)
+def _newest(directory: str, base: Fingerprints | None) -> Newest | None:
+    # Whatever is not there, or not as it should be, is content that is not found.
+    if base is None or base.head.places is None:
+        return None
+    count = base.head.block_count
+    try:
+        places = Places(directory, base.head.places, count)
+        return Newest(base, places, Hints(os.path.join(directory, HINTS_NAME), count))
+    except (OSError, ValueError):
+        return None

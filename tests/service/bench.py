@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from blocksnapd.control.messages import Severity, Who
     from blocksnapd.model import HostView, PointHead, Taken
+    from blocksnapd.ports import KnownContent
     from blocksnapd.service.runs import LiveRun
     from blocksnapd.service.volume_task import Watch
     from tests.fakes.memory_store import MemorySink
@@ -73,11 +74,17 @@ class Store(MemoryStore):
         self.go.set()
 
     def begin(
-        self, volume_id: str, point_id: str, *, block_size: int, base: PointHead | None
+        self,
+        volume_id: str,
+        point_id: str,
+        *,
+        block_size: int,
+        base: PointHead | None,
+        known: KnownContent | None = None,
     ) -> MemorySink:
         self.arrived.set()
         assert self.go.wait(20)
-        return super().begin(volume_id, point_id, block_size=block_size, base=base)
+        return super().begin(volume_id, point_id, block_size=block_size, base=base, known=known)
 
 
 class Bench:

@@ -6,12 +6,14 @@ import resource
 import shutil
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocksnapd.blocks import state_sum
+from blocksnapd.model import NOWHERE
 from blocksnapd.runtime import durable
 from blocksnapd.ship.fingerprints import Fingerprints, FingerprintStore
 
@@ -37,9 +39,27 @@ def ship(
     store: FingerprintStore, point: str, base: Fingerprints | None, blocks: U64, salt: int,
     count: int = COUNT,
 ) -> None:  # fmt: skip
+    """Ship ``blocks`` as the blocks of a pack that is named as the point."""
     update = store.begin(point, base, block_size=4096, block_count=count)
-    update.put(blocks, rows(blocks, salt))
-    update.seal()
+    hashes = rows(blocks, salt)
+    update.put(blocks, hashes)
+    update.content.note(blocks, hashes, np.arange(len(blocks), dtype=np.uint64))
+    update.seal([point.encode()])
+    update.close()
+
+
+def lies_at(store: FingerprintStore, known: Fingerprints, hashes: U8) -> list[tuple[bytes, int]]:
+    """Return what a session after ``known`` is told of content: pack and slot."""
+    update = store.begin("next", known, block_size=4096, block_count=known.head.block_count)
+    found = update.content.find(hashes).tolist()
+    told = [
+        (b"", 0)
+        if place == int(NOWHERE)
+        else (update.content.pack(place >> 32 & 0xFFFF), place & 0xFFFF_FFFF)
+        for place in found
+    ]
+    update.close()
+    return told
 
 
 def opened(store: FingerprintStore, point: str) -> Fingerprints:
@@ -75,7 +95,10 @@ def test_a_point_that_was_never_committed_leaves_no_trace(tmp_path: Path) -> Non
     ship(store, "p2", first, numbers(1), 2)
     again = opened(store, "p1")
     assert (again.get(numbers(1)) == rows(numbers(1), 1)).all()
-    assert sorted(os.listdir(tmp_path / "f")) == ["data-p1", "head.json"]
+    kept = ["data-p1", "head.json", "hints", "packs-p1", "places-p1"]
+    assert sorted(os.listdir(tmp_path / "f")) == kept
+    assert lies_at(store, again, rows(numbers(1), 1)) == [(b"p1", 0)]
+    assert lies_at(store, again, rows(numbers(1), 2)) == [(b"", 0)]
 
 
 def test_another_repository_has_no_fingerprints_here(tmp_path: Path) -> None:
@@ -131,12 +154,96 @@ def test_a_full_disk_after_the_commit_costs_no_fingerprint(tmp_path: Path) -> No
     assert (opened(store, "p2").get(numbers(900)) == rows(numbers(900), 2)).all()
 
 
+def test_content_is_found_by_what_it_is(tmp_path: Path) -> None:
+    store = FingerprintStore(str(tmp_path / "f"))
+    ship(store, "p1", None, numbers(0, 1, 2, 900), 1)
+    hashes = rows(numbers(0, 1, 2, 900), 1)
+    assert lies_at(store, opened(store, "p1"), hashes) == [(b"p1", slot) for slot in range(4)]
+    ship(store, "p2", opened(store, "p1"), numbers(1, 5), 2)
+    second = opened(store, "p2")
+    told = [(b"p1", 0), (b"", 0), (b"p1", 2), (b"p1", 3)]  # what block 1 held is there no more
+    assert lies_at(store, second, hashes) == told
+    assert lies_at(store, second, rows(numbers(1, 5), 2)) == [(b"p2", 0), (b"p2", 1)]
+
+
+def test_fingerprints_of_before_there_were_places_go_on(tmp_path: Path) -> None:
+    store = FingerprintStore(str(tmp_path / "f"))
+    ship(store, "p1", None, numbers(1, 2), 1)
+    head = tmp_path / "f" / "head.json"
+    opened(store, "p1")
+    for name in ("hints", "packs-p1", "places-p1"):
+        (tmp_path / "f" / name).unlink()
+    old = msgspec.json.decode(head.read_bytes())
+    del old["places"]
+    head.write_bytes(msgspec.json.encode(old))
+    first = opened(store, "p1")
+    assert (first.get(numbers(1)) == rows(numbers(1, 2), 1)[:1]).all()
+    assert lies_at(store, first, rows(numbers(1, 2), 1)) == [(b"", 0)] * 2
+    ship(store, "p2", opened(store, "p1"), numbers(2), 2)
+    told = lies_at(
+        store, opened(store, "p2"), np.concatenate([first.get(numbers(1)), rows(numbers(2), 2)])
+    )
+    assert told == [(b"", 0), (b"p2", 0)]
+    ship(store, "p3", opened(store, "p2"), numbers(7), 3)
+    third = opened(store, "p3")
+    assert lies_at(store, third, third.get(numbers(1, 2, 7))) == [(b"", 0), (b"p2", 0), (b"p3", 0)]
+
+
+@pytest.mark.parametrize("name", ["places-p1", "packs-p1", "hints"])
+@pytest.mark.parametrize("how", ["gone", "cut", "noise"])
+def test_lost_or_damaged_places_cost_no_fingerprint(tmp_path: Path, name: str, how: str) -> None:
+    store = FingerprintStore(str(tmp_path / "f"))
+    ship(store, "p1", None, numbers(1, 2), 1)
+    opened(store, "p1")
+    path = tmp_path / "f" / name
+    size = path.stat().st_size
+    if how == "noise":
+        path.write_bytes(np.random.default_rng(1).bytes(size))
+    elif how == "cut":
+        os.truncate(path, size - 1)
+    else:
+        path.unlink()
+    found = opened(store, "p1")
+    assert (found.get(numbers(1, 2)) == rows(numbers(1, 2), 1)).all()
+    hashes = rows(numbers(1, 2), 1)
+    is_made_anew = name == "hints" and how != "noise"
+    told = [(b"p1", 0), (b"p1", 1)] if is_made_anew else [(b"", 0)] * 2
+    assert lies_at(store, found, hashes) == told
+    ship(store, "p2", opened(store, "p1"), numbers(1), 3)
+    assert (opened(store, "p2").get(numbers(1)) == rows(numbers(1), 3)).all()
+
+
+def test_hints_are_made_anew_where_a_volume_outgrows_them(tmp_path: Path) -> None:
+    store = FingerprintStore(str(tmp_path / "f"))
+    ship(store, "p1", None, numbers(1, 900), 1)
+    ship(store, "p2", opened(store, "p1"), numbers(8000), 2, 9000)
+    second = opened(store, "p2")
+    told = [(b"p1", 0), (b"p1", 1), (b"p2", 0)]
+    assert lies_at(store, second, second.get(numbers(1, 900, 8000))) == told
+
+
+def test_no_room_for_places_costs_no_point(tmp_path: Path) -> None:
+    store = FingerprintStore(str(tmp_path / "f"))
+    ship(store, "p1", None, numbers(1), 1)
+    first = opened(store, "p1")
+    update = store.begin("p2", first, block_size=4096, block_count=COUNT)
+    update.put(numbers(1), rows(numbers(1), 2))
+    many = np.arange(900, dtype=np.uint64)
+    with room_up_to(8000):
+        update.content.note(many, rows(many, 2), many)
+        update.seal([b"p2"])
+    second = opened(store, "p2")
+    assert second.head.places is None
+    assert (second.get(numbers(1)) == rows(numbers(1), 2)).all()
+
+
 class Killed(BaseException):
     """Stops a thread of work where a SIGKILL would."""
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@given(kill_at=st.integers(0, 12), grow=st.booleans())
+@settings(max_examples=60, deadline=None)
+@given(kill_at=st.integers(0, 24), grow=st.booleans())
 def test_killed_at_any_durable_step_it_is_the_old_or_the_new(kill_at: int, grow: bool) -> None:
     """Killed between any two durable calls, before or after the commit: right, or none."""
     directory = f"/tmp/blocksnap-test-{os.getpid()}"
@@ -173,4 +280,10 @@ def test_killed_at_any_durable_step_it_is_the_old_or_the_new(kill_at: int, grow:
     if committed:
         expected[[2, 3]] = rows(numbers(2, 3), 2)
     assert (found.get(numbers(0, 1, 2, 3)) == expected).all()
+    told = lies_at(again, found, np.concatenate([expected[1:], rows(numbers(1, 2), 1)[1:]]))
+    assert told == (
+        [(b"p1", 0), (b"p2", 0), (b"p2", 1), (b"", 0)]
+        if committed
+        else [(b"p1", 0), (b"p1", 1), (b"", 0), (b"p1", 1)]
+    )
     shutil.rmtree(directory)
