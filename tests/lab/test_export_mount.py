@@ -1,0 +1,57 @@
+"""Points exported over NBD and mounted by a real kernel: file systems that a crash interrupted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from blocksnapd.store.init import init_repository
+from blocksnapd.store.repository import Repository
+from tests.export.keeping import keep
+from tests.lab.machine import GUEST_DIR
+
+if TYPE_CHECKING:
+    from tests.conftest import MakeMachine
+    from tests.lab.machine import Event, Result
+
+MIB = 1 << 20
+DISKS = {"xfs": 320 * MIB, "ext4": 48 * MIB}
+
+pytestmark = pytest.mark.lab
+
+
+def test_the_kernel_mounts_what_a_crash_left(make_machine: MakeMachine) -> None:
+    """Byte for byte the same device; the log is replayed into a layer that is thrown away."""
+    machine = make_machine(list(DISKS.values()))
+    crashed = machine.run(GUEST_DIR / "crashed_disks.py", blank=True)
+    made = init_repository(f"{machine.out}/repository", f"{machine.out}/keys")
+    repository = Repository.open(f"{machine.out}/repository", restore_key=made.restore_key)
+    points = [
+        f"{kind}={keep(repository, kind, str(disk)).facts.point_id}"
+        for kind, disk in zip(DISKS, machine.disks, strict=True)
+    ]
+    place = "/run/lab/out"
+    found = machine.run(
+        GUEST_DIR / "export_mount.py", f"{place}/repository", f"{place}/keys/restore.key", *points
+    )
+    for kind in DISKS:
+        check(kind, of_kind(crashed, kind)["crashed"], of_kind(found, kind))
+
+
+def of_kind(result: Result, kind: str) -> dict[str, Event]:
+    return {event["event"]: event for event in result.events if event.get("kind") == kind}
+
+
+def check(kind: str, crashed: Event, found: dict[str, Event]) -> None:
+    wanted = crashed["digests"]
+    assert len(wanted) == 40
+    assert found["device"]["read_only"] == "1"
+    assert found["device"]["image"] == crashed["image"]
+    assert found["log"]["said"], "it has a log to replay, so it does not mount read-only"
+    assert found["seen"]["files"] >= 21, "without its log, what was synced early is seen"
+    assert found["replayed"]["digests"] == wanted
+    assert found["kept"]["same"]
+    said = found["checked"]["said"]
+    assert "error" not in said.lower()
+    assert found["thrown"]["digests"] == wanted, "what the first client wrote is gone"
