@@ -5,6 +5,7 @@ blocksnapd check [--config FILE]                    check the configuration
 blocksnapd init URL --keys DIR [--passphrase]       make a repository and its keys
 blocksnapd cow create|attach|remove [NAME]          the configured COW space
 blocksnapd doctor [--fix] [--config FILE]           find and repair half-done states
+blocksnapd maintain [--json] [TARGET ...]           merge, prune, collect, verify now
 blocksnapd worker --socket PATH --repo URL --key FILE   serve one repository to its caller
 """
 
@@ -80,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     cow.add_argument("name", nargs="*", help="of [cow.NAME]; all of them when left out")
     doctor = add("doctor", _doctor, "find half-done states; with --fix repair them")
     doctor.add_argument("--fix", action="store_true")
+    maintain = add("maintain", _maintain, "merge, prune, collect and verify repositories, once")
+    maintain.add_argument("target", nargs="*", help="all with a maintenance_key when left out")
+    maintain.add_argument("--json", action="store_true", help="one event a line")
     worker = add("worker", _worker, "serve one repository on a private socket (for blocksnapctl)")
     worker.set_defaults(log_level=logging.WARNING)  # its stderr is the operator's terminal
     worker.add_argument("--socket", required=True)
@@ -153,6 +157,14 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from blocksnapd.service.checkup import checkup
 
     return asyncio.run(checkup(load(arguments.config), fix=arguments.fix))
+
+
+def _maintain(arguments: argparse.Namespace) -> int:
+    from blocksnapd.config import load
+    from blocksnapd.service.maintain_targets import maintain
+
+    os.nice(19)  # points come first
+    return maintain(load(arguments.config), arguments.target, as_json=arguments.json)
 
 
 def _worker(arguments: argparse.Namespace) -> None:

@@ -1,0 +1,123 @@
+"""One round of maintenance of configured targets, in the process that was started for it. Edge."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+from blocksnapd.control.messages import EXIT_FAILED, EXIT_OK
+from blocksnapd.errors import BlocksnapError, NotFoundError
+from blocksnapd.maintain.maintainer import Orders, Round
+from blocksnapd.service.pruning import policy_of_settings
+from blocksnapd.store.files import LocalStore, local_path
+from blocksnapd.store.keys import load_maintenance
+from blocksnapd.store.repository import Repository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from blocksnapd.config import Config, Target
+    from blocksnapd.config import Volume as Settings
+    from blocksnapd.store.keys import MaintenanceKey
+
+
+class Teller:
+    """Prints what happens to one volume: sentences for people, or JSON, one event a line."""
+
+    def __init__(self, volume: str, *, as_json: bool) -> None:
+        self._volume, self._as_json = volume, as_json
+
+    def __call__(self, kind: str, message: str, *, severity: str = "info", **data: object) -> None:
+        """Print one event; without a message it is for machines only."""
+        if self._as_json:
+            event = {
+                "type": kind, "volume": self._volume, "severity": severity, "message": message,
+                "data": data,
+            }  # fmt: skip
+            print(json.dumps(event), flush=True)
+        elif message:
+            print(f"{self._volume}: {message}", flush=True)
+
+
+def maintain(
+    config: Config,
+    names: Sequence[str],
+    *,
+    as_json: bool,
+    now: Callable[[], float] = time.time,
+) -> int:
+    """Maintain the named targets, or all that have a key for it; return the exit code.
+
+    Raises:
+        NotFoundError: a target is not configured, or has no maintenance_key.
+    """
+    with_key = {n: t for n, t in config.targets.items() if t.maintenance_key is not None}
+    for name in names:
+        if name not in with_key:
+            raise NotFoundError(
+                f"{config.path} has no [target.{name}] with a maintenance_key",
+                effect="Nothing was done.",
+                hint=f"It has: {', '.join(with_key) or 'none'}",
+            )
+    results = [
+        _maintain_target(config, name, with_key[name], as_json=as_json, now=now)
+        for name in names or with_key
+    ]
+    return EXIT_OK if all(results) else EXIT_FAILED
+
+
+def _maintain_target(
+    config: Config, name: str, target: Target, *, as_json: bool, now: Callable[[], float]
+) -> bool:
+    assert target.maintenance_key is not None
+    try:
+        key = load_maintenance(target.maintenance_key)
+        repository = Repository.open(target.url, maintenance_key=key)
+        volume_ids = repository.volumes()
+    except BlocksnapError as error:
+        Teller("", as_json=as_json)("maintenance-failed", error.sentences(), severity="error")
+        return False
+    configured = {v.name: v for v in config.volumes.values() if v.target == name}
+    results = [
+        _maintain_volume(target, key, repository, volume_id, configured, as_json=as_json, now=now)
+        for volume_id in volume_ids
+    ]
+    return all(results)
+
+
+def _maintain_volume(
+    target: Target,
+    key: MaintenanceKey,
+    repository: Repository,
+    volume_id: str,
+    configured: dict[str, Settings],
+    *,
+    as_json: bool,
+    now: Callable[[], float],
+) -> bool:
+    tell = Teller(volume_id, as_json=as_json)
+    try:
+        head = repository.newest(volume_id)
+        if head is None:
+            return True
+        volume = repository.load_point(head.name).facts.volume_name
+        tell = Teller(volume, as_json=as_json)
+        orders = orders_for(configured.get(volume))
+        store = LocalStore(local_path(target.url))
+        return Round(store, key, volume_id, orders, tell, now).run()
+    except BlocksnapError as error:
+        tell("maintenance-failed", error.sentences(), severity="error")
+        return False
+
+
+def orders_for(settings: Settings | None) -> Orders:
+    """Return what the configuration wants of a volume; of one it does not know, no pruning."""
+    if settings is None:
+        return Orders()
+    policy = settings.retention
+    return Orders(
+        policy=policy_of_settings(policy) if policy is not None else None,
+        structure_s=settings.verify.structure_s,
+        data_per_day=settings.verify.data_per_day,
+    )
