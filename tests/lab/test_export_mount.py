@@ -49,7 +49,7 @@ def check(kind: str, crashed: Event, found: dict[str, Event]) -> None:
     assert found["device"]["read_only"] == "1"
     assert found["device"]["image"] == crashed["image"]
     assert found["log"]["said"], "it has a log to replay, so it does not mount read-only"
-    assert found["seen"]["files"] >= 21, "without its log, what was synced early is seen"
+    assert found["seen"]["files"] < 40 or kind == "ext4", "part of it is in the log alone"
     assert found["replayed"]["digests"] == wanted
     assert found["kept"]["same"]
     said = found["checked"]["said"]

@@ -36,7 +36,9 @@ def main() -> None:
         # Whatever was synced is in the log; nothing more reaches the disk after this.
         kit.run("xfs_io", "-x", "-c", "shutdown -f", str(kit.MOUNT / kind))
         kit.run("umount", str(kit.MOUNT / kind))
-        kit.tell("crashed", kind=kind, digests=digests, image=kit.image_digest(disk))
+        # The guest takes half a minute to read all of the larger one through its client.
+        image = kit.image_digest(disk) if kind == "ext4" else ""
+        kit.tell("crashed", kind=kind, digests=digests, image=image)
 
 
 if __name__ == "__main__":

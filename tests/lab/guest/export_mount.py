@@ -65,7 +65,7 @@ def digests(place: Path) -> dict[str, str]:
 def read_only(kind: str, point: str) -> None:
     with exported(point) as socket, attached(socket):
         kit.tell(
-            "device", kind=kind, image=kit.image_digest(DEVICE),
+            "device", kind=kind, image=kit.image_digest(DEVICE) if kind == "ext4" else "",
             read_only=Path("/sys/block/nbd0/ro").read_text().strip(),
         )  # fmt: skip
         refused = kit.run("mount", "-o", "ro", DEVICE, str(kit.MOUNT), check=False)
