@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec.structs import replace
 
 from blocksnapd.errors import CancelledRunError
 from blocksnapd.maintain.damage import RANGES_MAX, DamageWalk, byte_ranges
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from blocksnapd.store.layers import PackPlace
     from blocksnapd.store.manifest_format import LoadedManifest
     from blocksnapd.store.objects import ObjectStore
+    from blocksnapd.store.point_format import PackRef
 
 _LOST_SLOTS_MAX = 1 << 22
 
@@ -156,7 +158,7 @@ class VolumeVerifier:
 
         def seen(check: PackCheck) -> None:
             use = found.packs.setdefault(check.place.ref.name, PackUse(check.place, seq))
-            if use.place != check.place:
+            if _told(use.place) != _told(check.place):
                 check.problem = check.problem or "points tell different things of it"
             _note_pack(found, check)
 
@@ -266,6 +268,11 @@ class VolumeVerifier:
                 if len(walk.blocks):
                     _add_ranges(points[step.name], walk.blocks)
             found.uses |= {name: walk.uses(name) for name in lost}
+
+
+def _told(place: PackPlace) -> tuple[PackRef, str, int]:
+    # The point that an inline pack lies in does not say so; those that refer to it do.
+    return replace(place.ref, holder="", offset=0), place.holder, place.offset
 
 
 def _note_pack(found: VolumeCheck, check: PackCheck) -> None:
