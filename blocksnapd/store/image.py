@@ -17,13 +17,13 @@ from blocksnapd.store.pieces import each_piece
 from blocksnapd.store.sized_cache import SizedCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from blocksnapd.model import RestorePoint
     from blocksnapd.store.keys import RestoreKey
     from blocksnapd.store.objects import ObjectStore
+    from blocksnapd.store.redirect import ContentMap
     from blocksnapd.store.runs import Runs
-    from blocksnapd.store.stack import Stack
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class Image:
     """See ``ports.PointImage``. Thread-safe."""
 
     def __init__(
-        self, store: ObjectStore, key: RestoreKey, point: RestorePoint, stack: Stack
+        self, store: ObjectStore, key: RestoreKey, point: RestorePoint, stack: ContentMap
     ) -> None:
         self._store, self._key, self._point, self._stack = store, key, point, stack
         self._segments: SizedCache[Runs] = SizedCache(
@@ -69,6 +69,11 @@ class Image:
     def depth(self) -> int:
         """How many layers it is read through."""
         return self._stack.depth
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What could not be used of the point's history, and was done without."""
+        return self._stack.problems
 
     def data_extents(self, start: int = 0, end: int | None = None) -> Extents:
         """Return where the image has content; everything else is zero.

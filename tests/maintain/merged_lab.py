@@ -73,4 +73,6 @@ class MergedLab(Lab):
         count = int(rng.integers(0, 9))
         written = self.write(rng.integers(0, self.blocks, count))
         zeroed = self.zero(rng.integers(0, self.blocks, count // 3))
-        self.commit(None if full else np.unique([*written, *zeroed, *edge]))
+        number = self.kept[-1][0].seq + 1
+        changed = None if full else np.unique([*written, *zeroed, *edge])
+        self.commit(changed, number=number)
