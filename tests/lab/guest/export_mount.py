@@ -1,7 +1,7 @@
 """Guest: points exported by the real command, used by the kernel's own NBD client.
 
 Arguments: the repository, its key, then points as KIND=ID. Tells what mounted how, and what was in
-it. Each export is a process of its own, ended as by Ctrl-C.
+it. The exports are processes of their own, ended as by Ctrl-C.
 """
 
 import hashlib
@@ -20,10 +20,10 @@ REPOSITORY, KEY, *POINTS = sys.argv[1:]
 
 
 @contextmanager
-def exported(point: str, *words: str) -> Iterator[str]:
-    """Export a point; return the path of the socket."""
+def exported(*words: str) -> Iterator[str]:
+    """Export every point; return the path of the socket."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "blocksnapctl", "export", point, "--repo", REPOSITORY, "--key", KEY,
+        [sys.executable, "-m", "blocksnapctl", "export", "--repo", REPOSITORY, "--key", KEY,
          "--plain", *words],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -36,9 +36,9 @@ def exported(point: str, *words: str) -> Iterator[str]:
 
 
 @contextmanager
-def attached(socket: str, *words: str) -> Iterator[None]:
-    """Attach the export to the kernel's block device."""
-    kit.run("nbd-client", "-unix", socket, DEVICE, *words)
+def attached(socket: str, point: str, *words: str) -> Iterator[None]:
+    """Attach the export of a point to the kernel's block device."""
+    kit.run("nbd-client", "-unix", socket, DEVICE, "-N", point, *words)
     try:
         yield
     finally:
@@ -62,8 +62,8 @@ def digests(place: Path) -> dict[str, str]:
     }
 
 
-def read_only(kind: str, point: str) -> None:
-    with exported(point) as socket, attached(socket):
+def read_only(socket: str, kind: str, point: str) -> None:
+    with attached(socket, point):
         kit.tell(
             "device", kind=kind, image=kit.image_digest(DEVICE) if kind == "ext4" else "",
             read_only=Path("/sys/block/nbd0/ro").read_text().strip(),
@@ -74,30 +74,30 @@ def read_only(kind: str, point: str) -> None:
             kit.tell("seen", kind=kind, files=len(digests(place)))
 
 
-def writable(kind: str, point: str) -> None:
-    with exported(point, "--writable") as socket:
-        with attached(socket, "-C", "2"):
-            with mounted() as place:
-                kit.tell("replayed", kind=kind, digests=digests(place))
-                (place / "new").write_bytes(os.urandom(3_000_000))
-                new = hashlib.sha256((place / "new").read_bytes()).hexdigest()
-                kit.run("fstrim", str(place))
-            with mounted() as place:
-                kit.tell("kept", kind=kind, same=digests(place)["new"] == new)
-            checked = kit.run(*CHECKS[kind], DEVICE, check=False)
-            kit.tell("checked", kind=kind, said=checked[-400:])
-        with attached(socket), mounted() as place:  # another client, another layer
-            kit.tell("thrown", kind=kind, digests=digests(place))
+def writable(socket: str, kind: str, point: str) -> None:
+    with attached(socket, point, "-C", "2"):
+        with mounted() as place:
+            kit.tell("replayed", kind=kind, digests=digests(place))
+            (place / "new").write_bytes(os.urandom(3_000_000))
+            new = hashlib.sha256((place / "new").read_bytes()).hexdigest()
+            kit.run("fstrim", str(place))
+        with mounted() as place:
+            kit.tell("kept", kind=kind, same=digests(place)["new"] == new)
+        checked = kit.run(*CHECKS[kind], DEVICE, check=False)
+        kit.tell("checked", kind=kind, said=checked[-400:])
+    with attached(socket, point), mounted() as place:  # another client, another layer
+        kit.tell("thrown", kind=kind, digests=digests(place))
 
 
 CHECKS = {"xfs": ["xfs_repair", "-n"], "ext4": ["e2fsck", "-fn"]}
 
 
 def main() -> None:
-    for found in POINTS:
-        kind, _, point = found.partition("=")
-        read_only(kind, point)
-        writable(kind, point)
+    points = dict(found.split("=") for found in POINTS)
+    for use, words in ((read_only, ()), (writable, ("--writable",))):
+        with exported(*words) as socket:
+            for kind, point in points.items():
+                use(socket, kind, point)
 
 
 if __name__ == "__main__":
