@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from blocksnapd.store.collection_rules import SESSION_S_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
 DAY_S = 86400.0
+LISTED_SHARE_MIN = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,3 +114,45 @@ def replaced_manifests(
     """Return the generations that may go: not of the last ``keep``, and older than ``keep_s``."""
     known = sorted(generations)
     return [g for g in known[:-keep] if ages_s.get(g, 0.0) >= keep_s]
+
+
+def distrust(
+    *,
+    seqs: Sequence[int],
+    listed: Sequence[int],
+    newest_seen: int,
+    generation: int,
+    generation_seen: int,
+    packs: int,
+    packs_before: int,
+    lost: int,
+    named: int,
+) -> list[str]:
+    """Return what speaks against believing what was listed, as sentences; empty when all is well.
+
+    Args:
+        seqs: of all points that are taken for listed, ascending.
+        listed: of those that the manifest lists.
+        newest_seen: the newest point any list or proof speaks of.
+        generation: of the manifest.
+        generation_seen: the highest that any list speaks of.
+        packs: how many packs were listed.
+        packs_before: how many there were after the last collection.
+        lost: how many packs that points name are not there.
+        named: how many packs points name.
+    """
+    found = []
+    newest = seqs[-1] if seqs else 0
+    since = [seq for seq in seqs if not listed or seq > listed[-1]]
+    first = listed[-1] + 1 if listed else since[0] if since else 1
+    if since != list(range(first, first + len(since))):
+        found.append("points are missing between those that are there")
+    if newest < newest_seen:
+        found.append(f"point {newest_seen} was there, now the newest one is {newest}")
+    if generation < generation_seen:
+        found.append(f"manifest {generation_seen} was there, now the newest one is {generation}")
+    if packs + lost < LISTED_SHARE_MIN * packs_before:
+        found.append(f"{packs_before} packs were there, now there are {packs}")
+    if lost > 1 and lost > (1 - LISTED_SHARE_MIN) * named:
+        found.append(f"{lost} of the {named} packs that points need are not there")
+    return found

@@ -200,6 +200,8 @@ class LocalStore:
     def _temp_dir(self, name: str) -> str:
         parts = name.split("/")
         inside = parts[:2] if parts[0] == "v" and len(parts) > 2 else []
+        if parts[2:3] == ["l"] or parts[-1].startswith("r"):
+            inside = []  # maintenance writes these: a writer that begins clears only its own
         path = os.path.join(self._root, *inside, TEMP_DIR)
         durable.make_dirs(path)
         return path

@@ -115,7 +115,8 @@ class Manifest(msgspec.Struct, frozen=True):
 
     ``points`` (listed: kept and forgotten) and ``forgotten``, ``holds``, ``verified`` ascend by
     seq. ``epoch`` is the last collection that was published. ``pack_count`` and ``pack_bytes``
-    are what the last complete listing of packs found: a listing that lost some is not believed.
+    are what the last collection found in use, at ``collected_us``: a listing that lost some of
+    them is not believed.
     """
 
     points: tuple[PointEntry, ...] = ()
@@ -128,6 +129,7 @@ class Manifest(msgspec.Struct, frozen=True):
     epoch: int = 0
     pack_count: int = 0
     pack_bytes: int = 0
+    collected_us: int = 0
 
 
 class ManifestHeader(msgspec.Struct, frozen=True):
