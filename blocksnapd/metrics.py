@@ -80,6 +80,12 @@ TABLE: Final = (
         "Instant of the last prune that no guard stopped. Absent: none yet."),
     Row("prune_blocked", "gauge", SHIPPED, "1 while a guard stops pruning: somebody has to look."),
     Row("pruned_points_total", "counter", SHIPPED, "Points forgotten."),
+    Row("forgotten_points", "gauge", SHIPPED, "Points forgotten that can still be brought back."),
+    Row("unmerged_points", "gauge", SHIPPED,
+        "Points since the newest merged layer: each is one more to open."),
+    Row("collected_bytes_total", "counter", SHIPPED, "Bytes of objects deleted for good."),
+    Row("maintenance_last_success_timestamp_seconds", "gauge", ("target",),
+        "Instant of the last round of maintenance that went well. Absent: none yet."),
     Row("volume_size_bytes", "gauge", VOLUME, "Size of the volume."),
     Row("target_up", "gauge", ("target",), "1 if the target answered last time."),
     Row("target_free_bytes", "gauge", ("target",), "Room at the target."),
@@ -87,9 +93,13 @@ TABLE: Final = (
         "Blocks of the previous point compared with the old content the snapshot kept."),
     Row("proof_mismatched_blocks_total", "counter", VOLUME,
         "Blocks of the previous point whose old content was not what the repository holds."),
-    Row("verify_last_success_timestamp_seconds", "gauge", SHIPPED,
-        "Instant of the last verify without damage. Absent: none yet."),
-    Row("corrupt_blocks", "gauge", SHIPPED, "Damaged blocks the last verify found."),
+    Row("untracked_blocks_total", "counter", VOLUME,
+        "Blocks a full compare found changed although no change of them was tracked."),
+    Row("verify_last_success_timestamp_seconds", "gauge", ("volume", "target", "kind"),
+        "Instant of the last verify of this kind without damage. Absent: none yet."),
+    Row("verified_bytes_total", "counter", SHIPPED, "Bytes of packs read whole by verify."),
+    Row("corrupt_blocks", "gauge", SHIPPED,
+        "Damaged blocks in the repository that some point needs, as of the last verify."),
 )  # fmt: skip
 
 
@@ -125,16 +135,25 @@ class Metrics:
                 "run_expected_bytes",
                 "points",
                 "prune_blocked",
+                "forgotten_points",
+                "unmerged_points",
                 "corrupt_blocks",
             ):
                 self._gauges[name].labels(*where)
-            for name in ("transferred_bytes_total", "stored_bytes_total", "pruned_points_total"):
+            for name in (
+                "transferred_bytes_total",
+                "stored_bytes_total",
+                "pruned_points_total",
+                "collected_bytes_total",
+                "verified_bytes_total",
+            ):
                 self._counters[name].labels(*where)
             for name in (
                 "changed_bytes_total",
                 "cow_overflows_total",
                 "proof_checked_blocks_total",
                 "proof_mismatched_blocks_total",
+                "untracked_blocks_total",
             ):
                 self._counters[name].labels(volume.name)
             for result in RESULTS:
@@ -212,6 +231,19 @@ class Metrics:
             name = "prune_last_success_timestamp_seconds"
             self._gauges[name].labels(volume, target).set(now)
 
+    def merged(self, volume: str, target: str, *, unmerged: int, forgotten: int) -> None:
+        """A round of maintenance left so many points unmerged and forgotten."""
+        self._gauges["unmerged_points"].labels(volume, target).set(unmerged)
+        self._gauges["forgotten_points"].labels(volume, target).set(forgotten)
+
+    def collected(self, volume: str, target: str, size: int) -> None:
+        """So many bytes of objects were deleted for good."""
+        self._counters["collected_bytes_total"].labels(volume, target).inc(size)
+
+    def maintained(self, target: str, *, now: float) -> None:
+        """A round of maintenance of the target went well."""
+        self._gauges["maintenance_last_success_timestamp_seconds"].labels(target).set(now)
+
     def volume_size(self, volume: str, size: int) -> None:
         """The volume has ``size`` bytes."""
         self._gauges["volume_size_bytes"].labels(volume).set(size)
@@ -240,12 +272,30 @@ class Metrics:
         self._counters["proof_checked_blocks_total"].labels(volume).inc(checked)
         self._counters["proof_mismatched_blocks_total"].labels(volume).inc(mismatched)
 
-    def verified(self, volume: str, target: str, *, corrupt: int, now: float) -> None:
-        """A verify ended and found ``corrupt`` damaged blocks."""
+    def tracking_lied(self, volume: str, *, blocks: int) -> None:
+        """A full compare found ``blocks`` changed of which nothing was tracked."""
+        self._counters["untracked_blocks_total"].labels(volume).inc(blocks)
+
+    def verified(
+        self,
+        volume: str,
+        target: str,
+        *,
+        kind: str,
+        is_whole: bool,
+        corrupt: int,
+        read: int,
+        now: float,
+    ) -> None:
+        """A verify of ``kind`` (structure, data) read ``read`` bytes of packs.
+
+        ``corrupt`` blocks are damaged; ``is_whole``: nothing at all is wrong.
+        """
         self._gauges["corrupt_blocks"].labels(volume, target).set(corrupt)
-        if corrupt == 0:
+        self._counters["verified_bytes_total"].labels(volume, target).inc(read)
+        if is_whole:
             name = "verify_last_success_timestamp_seconds"
-            self._gauges[name].labels(volume, target).set(now)
+            self._gauges[name].labels(volume, target, kind).set(now)
 
     def _register(self, row: Row) -> None:
         name = f"blocksnap_{row.name}"

@@ -11,13 +11,16 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from blocksnapd import blocks as block_math
-from blocksnapd.errors import CancelledRunError, VolumeError
+from blocksnapd.errors import CancelledRunError, TrackingLostError, VolumeError
 from blocksnapd.model import Extents, PointFacts, Proof
 from blocksnapd.ship.again import KnownWithout, still_held, with_blocks
-from blocksnapd.ship.prover import Prover
+from blocksnapd.ship.prover import RANGES_MAX, Prover
 from blocksnapd.ship.reading import BATCH_SIZE
 from blocksnapd.ship.shipper import Shipper
+from blocksnapd.ship.spans import blocks_to_runs
 
 if TYPE_CHECKING:
     import threading
@@ -98,6 +101,7 @@ class Shipping:
         self._known: Fingerprints | None = None
         self._wanted: Wanted | None = None
         self._again: U64 | None = None
+        self._tracked: Extents | None = None
         self.is_commit_begun = False
 
     def run(self) -> RestorePoint:
@@ -136,7 +140,9 @@ class Shipping:
             self._trust_or_start_afresh()
 
     def _compare(self, reason: str) -> None:
-        self._command = replace(self._command, method="compare", base_id="", reason=reason)
+        self._command = replace(
+            self._command, method="compare", base_id="", reason=reason, check_id=""
+        )
 
     def _start_afresh(self, reason: str) -> None:
         self._known = None
@@ -159,7 +165,16 @@ class Shipping:
         if self._command.method == "tracked":
             changes = self._volume.source.changes(self._command.base_id)
             return changes.extents, changes.chunk_size
+        if self._command.check_id:
+            self._check_against_tracking()
         return Extents.whole(self._size), 0
+
+    def _check_against_tracking(self) -> None:
+        # Read after the new snapshot was taken, the table lists every change up to it.
+        try:
+            self._tracked = self._volume.source.changes(self._command.check_id).extents
+        except TrackingLostError:
+            self._command = replace(self._command, check_id="")  # a compare needs it for nothing
 
     def _with_wanted(self, extents: Extents) -> Extents:
         # What is damaged in the repository and whole here goes along, changed or not.
@@ -169,11 +184,12 @@ class Shipping:
         return with_blocks(extents, self._again, block_size=self._block_size, size=self._size)
 
     def _prove(self) -> Proof:
-        if self._command.method != "tracked":
+        base_id = self._command.base_id or self._command.check_id
+        if not base_id:
             return Proof()
         assert self._known is not None
         prover = Prover(self._known, size=self._size, hash_key=self._volume.store.hash_key)
-        saved = self._volume.source.saved(self._command.base_id, batch_size=BATCH_SIZE)
+        saved = self._volume.source.saved(base_id, batch_size=BATCH_SIZE)
         return prover.prove(self._until_stopped(saved))
 
     def _until_stopped(self, saved: Iterator[SavedBatch]) -> Iterator[SavedBatch]:
@@ -215,6 +231,7 @@ class Shipping:
                 self._reporter.step("shipped")
                 used = tuple(i for i in (self._command.base_id, self._command.point_id) if i)
                 volume.source.check_valid(used)
+                proof = self._with_untracked(proof, shipment)
                 facts = self._facts(shipment, chunk_size, proof)
                 with timed(self._reporter, "commit"):
                     point = self._commit(sink, update, facts)
@@ -251,6 +268,7 @@ class Shipping:
                 progress=self._reporter.progress,
                 cancelled=self._stop.is_set,
                 again=self._again,
+                tracked=self._tracked if self._command.check_id else None,
             )
             with timed(self._reporter, "transfer"):
                 return shipper.ship(extents)
@@ -263,6 +281,30 @@ class Shipping:
                 f"bytes, the volume {self._size}: it was resized since.",
                 effect="No point was made of it; the next one is of the new size.",
             )
+
+    def _with_untracked(self, proof: Proof, shipment: Shipment) -> Proof:
+        if not shipment.untracked:
+            return proof
+        assert self._head is not None
+        blocks = np.concatenate(shipment.untracked)
+        starts, counts = blocks_to_runs(blocks)
+        ends = np.minimum((starts + counts) * np.uint64(self._block_size), np.uint64(self._size))
+        starts = starts * np.uint64(self._block_size)
+        ranges = tuple(zip(starts[:RANGES_MAX].tolist(), ends[:RANGES_MAX].tolist(), strict=True))
+        self._reporter.event(
+            "tracking-lied",
+            f"{self._volume.name}: {len(blocks)} blocks are not what point {self._head.point_id} "
+            "says, although no change of them was tracked; that point is suspect. The new point is "
+            "right: the whole volume was compared.",
+            suspect=self._head.point_id,
+            untracked_blocks=len(blocks),
+            ranges=[list(r) for r in ranges],
+        )
+        return Proof(
+            proof.checked_blocks + len(blocks),
+            proof.mismatched_blocks + len(blocks),
+            (proof.ranges + ranges)[:RANGES_MAX],
+        )
 
     def _note_served(self, shipment: Shipment) -> None:
         wanted = self._wanted

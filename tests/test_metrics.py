@@ -63,11 +63,16 @@ def test_every_series_of_a_volume_exists_at_start(metrics: Metrics) -> None:
 def test_absence_means_never(metrics: Metrics) -> None:
     for name in ("last_point_timestamp_seconds", "verify_last_success_timestamp_seconds"):
         assert value(metrics, name, **MAIL) is None
-    metrics.verified(**MAIL, corrupt=3, now=5.0)
-    assert value(metrics, "verify_last_success_timestamp_seconds", **MAIL) is None
+    name = "verify_last_success_timestamp_seconds"
+    metrics.verified(**MAIL, kind="data", is_whole=False, corrupt=3, read=100, now=5.0)
+    assert value(metrics, name, **MAIL, kind="data") is None
     assert value(metrics, "corrupt_blocks", **MAIL) == 3
-    metrics.verified(**MAIL, corrupt=0, now=9.0)
-    assert value(metrics, "verify_last_success_timestamp_seconds", **MAIL) == 9
+    metrics.verified(**MAIL, kind="data", is_whole=True, corrupt=0, read=50, now=9.0)
+    assert value(metrics, name, **MAIL, kind="data") == 9
+    assert value(metrics, name, **MAIL, kind="structure") is None
+    assert value(metrics, "verified_bytes_total", **MAIL) == 150
+    metrics.tracking_lied("vg0/mail", blocks=4)
+    assert value(metrics, "untracked_blocks_total", volume="vg0/mail") == 4
     assert value(metrics, "corrupt_blocks", **MAIL) == 0
 
 

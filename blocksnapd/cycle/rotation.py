@@ -47,12 +47,16 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class Ship:
-    """Ship the point ``point_id``; ``base_id`` only with the method ``tracked``."""
+    """Ship the point ``point_id``; ``base_id`` only with the method ``tracked``.
+
+    ``check_id``: a compare may hold what it finds against what this snapshot tracked.
+    """
 
     point_id: str
     method: Method
     base_id: str = ""
     reason: str = ""
+    check_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,9 @@ def _ship(
     if head is None:
         return Ship(pending.point_id, "first", reason="first")
     if asked.compare:
-        return Ship(pending.point_id, "compare", reason=asked.compare)
+        is_good = tracks and base is not None and base.state == "good"
+        check_id = base.point_id if base is not None and is_good else ""
+        return Ship(pending.point_id, "compare", reason=asked.compare, check_id=check_id)
     if not tracks:
         return Ship(pending.point_id, "compare", reason="untracked")
     if base is None:

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 _SEVERITIES: dict[str, Severity] = {
     "proof-mismatch": "critical",
+    "tracking-lied": "critical",
     "fingerprints-wrong": "error",
     "tracking-lost": "error",
     "tracking-dropped": "error",
@@ -76,6 +77,10 @@ class CycleReporter:
         self._run.warnings = [*self._run.warnings, message]
         if kind == "tracking-lost":
             self._metrics.cow_overflow(self._run.volume)
+        if kind == "tracking-lied":
+            self._metrics.tracking_lied(
+                self._run.volume, blocks=int(str(fields["untracked_blocks"]))
+            )
         self._say(
             kind,
             message,

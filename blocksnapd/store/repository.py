@@ -49,6 +49,7 @@ from blocksnapd.store.point_format import (
     unpack_header,
 )
 from blocksnapd.store.point_reader import PointReader
+from blocksnapd.store.redirect import Redirected
 from blocksnapd.store.sink import Sink, check_free
 from blocksnapd.store.stack import open_point
 from blocksnapd.store.verify import ObjectCheck, Verifier, VerifyReport
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from blocksnapd.model import Kind, PointHead, RestorePoint, Wanted
     from blocksnapd.ports import KnownContent
     from blocksnapd.store.objects import ObjectStore
+    from blocksnapd.store.redirect import ContentMap
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +268,13 @@ class Repository:
         reader, key = self._reader(), self._restore_key()
         wanted = (point, "") if isinstance(point, str) else (point.name, point.digest)
         loaded, stack = open_point(self._store, reader, *wanted)
-        return Image(self._store, key, loaded.point, stack)
+        header, patches = loaded.object.header, stack.manifest.patches
+        found: ContentMap = stack
+        if patches:
+            found = Redirected(
+                stack, patches, volume_id=header.volume_id, block_size=header.block_size
+            )
+        return Image(self._store, key, loaded.point, found)
 
     def verify(
         self,

@@ -21,18 +21,21 @@ from blocksnapd.store.layer_format import LayerHead
 from blocksnapd.store.layers import floors
 from blocksnapd.store.manifests import Manifests
 from blocksnapd.store.pack_places import PackPlaces
-from blocksnapd.store.runs import ZERO, Runs, overlay_all
+from blocksnapd.store.runs import ZERO, Runs, join, overlay_all
 from blocksnapd.store.seal import damaged
 from blocksnapd.store.span_set import SpanSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from blocksnapd.model import U64
     from blocksnapd.store.layers import PackPlace, Span
+    from blocksnapd.store.manifest_format import Manifest
     from blocksnapd.store.objects import ObjectStore
     from blocksnapd.store.point_reader import LoadedPoint, PointReader
 
 WINDOW_RUNS_MAX = 1 << 20
+_STEP_RUNS = 1 << 17  # columns of so many stay in the processor's cache
 
 
 class Overlaid(NamedTuple):
@@ -101,6 +104,11 @@ class Stack:
         return self._head
 
     @property
+    def manifest(self) -> Manifest:
+        """The manifest that its spans are of."""
+        return self._spans.loaded.manifest
+
+    @property
     def depth(self) -> int:
         """How many layers it is made of."""
         return len(self._chain)
@@ -129,15 +137,7 @@ class Stack:
             ChecksumError, RepositoryFormatError, NotFoundError: a layer is damaged, and no
                 others tell the same. StoreError: the place failed.
         """
-        while True:
-            chain, limits = self._chain, self._floors
-            try:
-                found = overlay_all(self._read(chain, limits, first, end))[0]
-                return found.take(self._said(found))
-            except _LostError:
-                with self._lock:
-                    if chain is self._chain:
-                        self._plan()
+        return join([self._overlaid(*window) for window in self._cut(first, end, _STEP_RUNS)])
 
     def content(self, first: int, end: int) -> Runs:
         """Return where the content of these blocks lies; raises as ``runs``."""
@@ -173,19 +173,31 @@ class Stack:
         A window has at most ``runs_max`` runs (``WINDOW_RUNS_MAX``), and as many again as a part
         of each layer has.
         """
-        runs_max = runs_max or WINDOW_RUNS_MAX
-        marks = [span.marks() for span in self._chain]
-        firsts = np.concatenate([first for first, _ in marks])
-        counts = np.concatenate([count for _, count in marks])
-        order = np.argsort(firsts, kind="stable")
-        firsts, windows = firsts[order], np.cumsum(counts[order]) // np.uint64(runs_max)
-        cuts = firsts[1:][windows[1:] != windows[:-1]]
         # An older image may have been larger.
-        start, end = 0, max(1, *(span.head.blocks for span in self._chain))
-        for cut in (*np.unique(cuts).tolist(), end):
-            if start < cut <= end:
-                yield start, cut
-                start = cut
+        end = max(1, *(span.head.blocks for span in self._chain))
+        return self._cut(0, end, runs_max or WINDOW_RUNS_MAX)
+
+    def _cut(self, first: int, end: int, runs_max: int) -> Iterator[tuple[int, int]]:
+        begins, counts = self._marks
+        low, high = np.searchsorted(begins, np.array([first, end], dtype=np.uint64))
+        begins, windows = begins[low:high], counts[low:high] // np.uint64(runs_max)
+        for cut in np.unique(begins[1:][windows[1:] != windows[:-1]]).tolist():
+            if first < cut:
+                yield first, cut
+                first = cut
+        if first < end:
+            yield first, end
+
+    def _overlaid(self, first: int, end: int) -> Runs:
+        while True:
+            chain, limits = self._chain, self._floors
+            try:
+                found = overlay_all(self._read(chain, limits, first, end))[0]
+                return found.take(self._said(found))
+            except _LostError:
+                with self._lock:
+                    if chain is self._chain:
+                        self._plan()
 
     def _plan(self) -> None:
         chain = self._spans.chain(self._after, self._upto, self._digest)
@@ -194,7 +206,7 @@ class Stack:
         if oldest.from_seq == self._after and oldest.floor:
             below = self._spans.blocks(self._after, newest.block_size)
         limits = floors([(span.head.blocks, span.head.floor) for span in chain], below)
-        self._floors, self._chain = limits, chain
+        self._floors, self._chain, self._marks = limits, chain, _marks(chain)
         self._head = LayerHead(
             from_seq=self._after, to_seq=self._upto,
             from_digest=oldest.from_digest if oldest.from_seq == self._after else "",
@@ -225,3 +237,12 @@ class Stack:
         # All but the zeros from the floor on, which go without saying.
         below = runs.starts < np.uint64(self._head.floor)
         return np.asarray(below | (runs.locations != ZERO))
+
+
+def _marks(chain: Sequence[Span]) -> tuple[U64, U64]:
+    # Where the parts of all layers begin, ascending, and how many runs there are up to each.
+    marks = [span.marks() for span in chain]
+    begins = np.concatenate([begins for begins, _ in marks])
+    order = np.argsort(begins, kind="stable")
+    counts = np.concatenate([counts for _, counts in marks])[order]
+    return begins[order], np.cumsum(counts, dtype=np.uint64)

@@ -50,7 +50,7 @@ IDLE, DUE = Asked(due=False), Asked(due=True)
             HEAD,
             "pending",
             Asked(due=False, compare="asked"),
-            Ship("pending", "compare", reason="asked"),
+            Ship("pending", "compare", reason="asked", check_id="head"),
         ),
         (
             seen("head+", "pending-"),
