@@ -12,8 +12,10 @@ from blocksnapd.store.names import (
     check_volume_id,
     is_point_name,
     pack_name,
+    parse_pack_name,
     parse_point_name,
     point_name,
+    repacked_name,
 )
 
 volumes = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._+@=-]{0,127}", fullmatch=True)
@@ -32,6 +34,17 @@ def test_a_pack_name_is_a_name(volume, point_id, number):
     name = pack_name(volume, "20260102", point_id, number, "0a1b2c3d")
     assert check_name(name) == name
     assert not is_point_name(name)
+    assert parse_pack_name(name) == (volume, "20260102", point_id)
+
+
+def test_packs_of_very_large_points_and_of_repacking_have_names():
+    name = pack_name("v", "20260102", "p" + "0" * 16, 0x12345, "0a1b2c3d")
+    assert parse_pack_name(name).session == "p" + "0" * 16
+    name = repacked_name("v", "20260102", 7, 3, "0a1b2c3d")
+    assert check_name(name) == name
+    assert parse_pack_name(name) == ("v", "20260102", "r0000000000000007")
+    with pytest.raises(RepositoryFormatError, match="not the name of a pack"):
+        parse_pack_name(point_name("v", 1, "p" + "0" * 16))
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=20))
