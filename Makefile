@@ -32,7 +32,8 @@ test-long: lint ## every test there is, also the long ones
 	@$(PYTHON) -m pip install -q --disable-pip-version-check --root-user-action ignore -e '.[dev,fuzz]'
 	@$(PYTHON) -m pytest $(ARGS)
 
-bench: setup ## measure, beside other tools, and print ratios; ARGS=bench_store for one of them
+bench: ## measure, beside other tools, and print ratios; ARGS=bench_store for one of them
+	@packaging/dev/setup zstd borgbackup restic
 	@$(PYTHON) -m tests.bench $(ARGS)
 
 lint: setup ## ruff (rules, layout), mypy --strict

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-MEASUREMENTS = ("bench_parse", "bench_store", "bench_restore")
+MEASUREMENTS = ("bench_parse", "bench_store", "bench_restore", "bench_compare")
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """This repository beside zstd, borg and restic: the same images, the same disk, the same run.
 
-    python -m tests.bench.bench_compare [--dir DIR] [--rounds 2] [--settings 1:256 3:1024]
+    python -m tests.bench.bench_compare [--dir DIR] [--rounds 2] [--settings=1:256,3:1024]
 
 The images are an XFS file system of 2 GiB and what it became after a while of use, with the COW
 device that a real kernel wrote meanwhile (see images.py). Measured are the first full, the
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from blocksnapd.restore.full import RestoreReport
 
 STEPS = ("first full", "increment", "restore", "verified")
-SETTINGS = ("1:256", "3:1024")
+SETTINGS = "1:256,3:1024"
 PASSWORD = "only for the measurement"
 MIB = 1 << 20
 
@@ -251,11 +251,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--dir", help="where images and repositories go; images there are used")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--settings", nargs="+", default=SETTINGS, metavar="LEVEL:FRAME_KIB")
+    parser.add_argument("--settings", default=SETTINGS, metavar="LEVEL:FRAME_KIB,…")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         directory = os.path.abspath(args.dir or scratch)
-        measure(record(directory), directory, args.rounds, args.settings)
+        measure(record(directory), directory, args.rounds, args.settings.split(","))
 
 
 if __name__ == "__main__":
