@@ -78,10 +78,11 @@ def with_verified(
 ) -> tuple[Verified, ...]:
     """Return what a manifest should tell as verified: the newest point of each level.
 
-    Points that are damaged now, or not listed any more, count as verified no more; a point that
-    was verified in two ways counts by the stronger.
+    Points that are damaged now, or not listed by ``manifest``, count as verified no more; a point
+    that was verified in two ways counts by the stronger.
     """
     whole = {p.seq for p in points if p.is_whole and p.is_known}
+    whole &= {entry.seq for entry in manifest.points}
     newest: dict[str, Verified] = {}
     for entry in sorted([*manifest.verified, *added], key=lambda e: (e.seq, e.time_us)):
         if entry.seq in whole:

@@ -74,17 +74,14 @@ class Manifests:
     def load(self, volume_id: str, generation: int) -> LoadedManifest:
         """Return one generation; raises as ``newest``, and StoreMissingError."""
         name = manifest_name(volume_id, generation)
-        source = self._key.source
-        return unpack_manifest(
-            self._store.get(name, size_max=MANIFEST_SIZE_MAX), name, source.repository_id,
-            hash_key=source.hash_key, metadata_private=self._key.metadata_private,
-        )  # fmt: skip
+        return self._read(self._store.get(name, size_max=MANIFEST_SIZE_MAX), name)
 
     def publish(self, after: LoadedManifest, manifest: Manifest, *, time_us: int) -> LoadedManifest:
         """Make ``manifest`` the generation after ``after``; durable on return.
 
         Raises:
             ObjectExistsError: somebody else published it: load again and decide again.
+            RepositoryFormatError: ``manifest`` contradicts itself; nothing was published.
             StoreFullError, StoreError: nothing was published, or its acknowledgement was lost:
                 loading tells.
         """
@@ -96,5 +93,14 @@ class Manifests:
         data = pack_manifest(
             header, manifest, metadata_public=source.metadata_public, hash_key=source.hash_key
         )
+        # What no reader would take must not become the newest: nothing could go on from it.
+        self._read(data, header.name)
         self._store.put(header.name, [data])
         return LoadedManifest(after.volume_id, header.generation, digest(data), time_us, manifest)
+
+    def _read(self, data: bytes, name: str) -> LoadedManifest:
+        source = self._key.source
+        return unpack_manifest(
+            data, name, source.repository_id,
+            hash_key=source.hash_key, metadata_private=self._key.metadata_private,
+        )  # fmt: skip

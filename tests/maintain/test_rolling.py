@@ -100,3 +100,12 @@ def test_a_manifest_tells_the_newest_of_each_level():
     points[1] = point(2, whole=False)
     assert with_verified(manifest, points, []) == (old[0], old[2])
     assert with_verified(manifest, points[2:], []) == (old[2],)
+
+
+def test_what_the_manifest_does_not_list_yet_is_not_told_as_verified():
+    """A round that could not merge lists no new points; they are checked all the same."""
+    points = [point(1), point(2)]
+    listed = PointEntry(1, "p1", 1, 1, "full", "first", "crash", 0, 0, 0)
+    manifest = Manifest(points=(listed,))
+    found = with_verified(manifest, points, [Verified(1, 5, "data"), Verified(2, 5, "data")])
+    assert found == (Verified(1, 5, "data"),)

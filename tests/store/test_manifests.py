@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from blocksnapd.errors import ChecksumError, ObjectExistsError
-from blocksnapd.store.manifest_format import Manifest
+from blocksnapd.errors import ChecksumError, ObjectExistsError, RepositoryFormatError
+from blocksnapd.store.manifest_format import Manifest, Verified
 from blocksnapd.store.manifests import Manifests
 from blocksnapd.store.names import manifest_name
 from tests.store.support import VOLUME, Lab
@@ -58,4 +58,12 @@ def test_a_damaged_newest_one_stops_maintenance_and_not_reading(lab, manifests):
 
 def test_what_is_no_manifest_is_passed_over(lab, manifests):
     lab.store.put(f"m/{VOLUME}/readme.txt", [b"hello"])
+    assert manifests.generations(VOLUME) == []
+
+
+def test_what_no_reader_would_take_is_not_published(manifests):
+    """It would be the newest, and nobody could go on from it."""
+    unlisted = Manifest(verified=(Verified(7, 1, "data"),))
+    with pytest.raises(RepositoryFormatError, match="not listed"):
+        manifests.publish(manifests.newest(VOLUME), unlisted, time_us=5)
     assert manifests.generations(VOLUME) == []
