@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from blocksnapctl import render
 from blocksnapctl.choosing import found_point, only_repository, repository_of
@@ -127,7 +127,7 @@ def advice(uri: str, *, is_writable: bool, is_one: bool) -> list[str]:
     if parts.scheme == "nbds":
         return lines
     if parts.scheme == "nbd+unix":
-        where = f"-unix {shlex.quote(parts.query.removeprefix('socket='))}"
+        where = f"-unix {shlex.quote(unquote(parts.query.removeprefix('socket=')))}"
     else:
         where = f"{parts.hostname} {parts.port or NBD_PORT}"
     named = "" if is_one else " -N POINT"
