@@ -18,7 +18,6 @@ from blocksnapd.store.names import (
     manifests_prefix,
     parse_manifest_name,
 )
-from blocksnapd.store.seal import digest
 
 if TYPE_CHECKING:
     from blocksnapd.store.keys import MaintenanceKey
@@ -94,9 +93,9 @@ class Manifests:
             header, manifest, metadata_public=source.metadata_public, hash_key=source.hash_key
         )
         # What no reader would take must not become the newest: nothing could go on from it.
-        self._read(data, header.name)
+        made = self._read(data, header.name)
         self._store.put(header.name, [data])
-        return LoadedManifest(after.volume_id, header.generation, digest(data), time_us, manifest)
+        return made
 
     def _read(self, data: bytes, name: str) -> LoadedManifest:
         source = self._key.source
