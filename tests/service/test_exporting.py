@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +17,9 @@ from blocksnapd.service.runs import RunBook
 from tests.export.certificates import Certificates
 from tests.export.client import Client
 from tests.restore.memory_image import MemoryImage
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CONTENT = b"of a point" * 1000
 
