@@ -49,7 +49,7 @@ class Change:
         Raises:
             ChecksumError, RepositoryFormatError, StoreError: ``read`` was not called before.
         """
-        firsts, counts = self.span.marks()
+        firsts, _, counts = self.span.marks()
         first, taken = 0, 0
         for mark, count in zip(firsts.tolist(), counts.tolist(), strict=True):
             if taken and taken + count > WINDOW_RUNS:
@@ -133,7 +133,10 @@ class Step:
 
 
 class History:
-    """The listed points of one volume: those of the manifest, and those committed since."""
+    """The listed points of one volume: those of the manifest, and those committed since.
+
+    ``loaded`` is the newest genuine manifest; ``strange`` names objects that are no points.
+    """
 
     def __init__(
         self, store: ObjectStore, reader: PointReader, key: MaintenanceKey, volume_id: str
@@ -145,11 +148,11 @@ class History:
         """
         self._store, self._reader, self._key = store, reader, key
         self._volume_id = volume_id
-        self.loaded, self.problems = Manifests(store, key).readable(volume_id)
+        self.loaded, _ = Manifests(store, key).readable(volume_id)
         listed = self.loaded.manifest.points
         self._newest_listed = newest = listed[-1].seq if listed else 0
         there = store.list_names(points_prefix(volume_id))
-        self.problems += [f"{n}: it is not a point" for n in there if not is_point_name(n)]
+        self.strange = [name for name in there if not is_point_name(name)]
         fresh = [n for n in there if is_point_name(n) and parse_point_name(n).seq > newest]
         self.names = [*(entry_name(volume_id, entry) for entry in listed), *fresh]
         self._there = set(there)

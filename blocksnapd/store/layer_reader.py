@@ -71,9 +71,9 @@ class LayerReader:
         """Runs in all."""
         return int(self._directory.counts.sum())
 
-    def marks(self) -> tuple[U64, U64]:
-        """Return where its parts begin, ascending, and how many runs each has."""
-        return self._directory.firsts, self._directory.counts
+    def marks(self) -> tuple[U64, U64, U64]:
+        """Return where each of its parts begins and ends, and how many runs it has."""
+        return self._directory.firsts, self._directory.ends, self._directory.counts
 
     def runs(self, first: int, end: int) -> Runs:
         """Return what it says of these blocks; see ``layers.Span``."""

@@ -59,8 +59,8 @@ class Span(Protocol):
     def packs(self) -> int:
         """How many packs its locations count in."""
 
-    def marks(self) -> tuple[U64, U64]:
-        """Return where its parts begin, ascending, and how many runs each has."""
+    def marks(self) -> tuple[U64, U64, U64]:
+        """Return where its parts begin, ascending, where each ends at most, and its runs."""
 
     def runs(self, first: int, end: int) -> Runs:
         """Return what it says of the blocks ``first`` up to but without ``end``.

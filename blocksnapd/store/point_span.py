@@ -54,12 +54,19 @@ class PointSpan:
         """How many packs its locations count in."""
         return len(self._places)
 
-    def marks(self) -> tuple[U64, U64]:
-        """Return where the parts of both tables begin, ascending, and how many runs each has."""
-        firsts = np.concatenate([self._data.firsts, self._zeros.firsts])
-        counts = np.concatenate([self._data.counts, self._zeros.counts])
+    def marks(self) -> tuple[U64, U64, U64]:
+        """Return where the parts of both tables begin, end at most, and how many runs they have.
+
+        A part says only where it begins; it ends before the next.
+        """
+        tables = (self._data, self._zeros)
+        last = np.array([self._head.blocks], dtype=np.uint64)
+        ends = [np.append(table.firsts[1:], last)[: len(table.firsts)] for table in tables]
+        firsts = np.concatenate([table.firsts for table in tables])
+        counts = np.concatenate([table.counts for table in tables])
+        stops = np.maximum(np.concatenate(ends), firsts + np.uint64(1))
         order = np.argsort(firsts, kind="stable")
-        return firsts[order], counts[order]
+        return firsts[order], stops[order], counts[order]
 
     def runs(self, first: int, end: int) -> Runs:
         """Return what it says of these blocks; see ``layers.Span``."""

@@ -28,7 +28,8 @@ from blocksnapd.store.span_set import SpanSet
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from blocksnapd.model import U64
+    from numpy.typing import NDArray
+
     from blocksnapd.store.layers import PackPlace, Span
     from blocksnapd.store.manifest_format import Manifest
     from blocksnapd.store.objects import ObjectStore
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 WINDOW_RUNS_MAX = 1 << 20
 _STEP_RUNS = 1 << 17  # columns of so many stay in the processor's cache
+_STEP_RUNS_MAX = 8 * _STEP_RUNS
 
 
 class Overlaid(NamedTuple):
@@ -170,19 +172,19 @@ class Stack:
     def windows(self, runs_max: int | None = None) -> Iterator[tuple[int, int]]:
         """Yield blocks ``(first, end)``, ascending, that cover all layers, of about so many runs.
 
-        A window has at most ``runs_max`` runs (``WINDOW_RUNS_MAX``), and as many again as a part
-        of each layer has.
+        ``runs_max`` (``WINDOW_RUNS_MAX``) is kept on average of all layers; a window may have more
+        where a part of a layer is denser than the rest of it.
         """
         # An older image may have been larger.
         end = max(1, *(span.head.blocks for span in self._chain))
         return self._cut(0, end, runs_max or WINDOW_RUNS_MAX)
 
     def _cut(self, first: int, end: int, runs_max: int) -> Iterator[tuple[int, int]]:
-        begins, counts = self._marks
-        low, high = np.searchsorted(begins, np.array([first, end], dtype=np.uint64))
-        begins, windows = begins[low:high], counts[low:high] // np.uint64(runs_max)
-        for cut in np.unique(begins[1:][windows[1:] != windows[:-1]]).tolist():
-            if first < cut:
+        places, counts = self._density
+        low, high = np.interp([float(first), float(end)], places, counts)
+        wanted = np.arange(low + runs_max, high, runs_max)
+        for cut in np.unique(np.interp(wanted, counts, places)).astype(np.uint64).tolist():
+            if first < cut < end:
                 yield first, cut
                 first = cut
         if first < end:
@@ -192,7 +194,11 @@ class Stack:
         while True:
             chain, limits = self._chain, self._floors
             try:
-                found = overlay_all(self._read(chain, limits, first, end))[0]
+                layers = self._read(chain, limits, first, end)
+                if layers is None:
+                    middle = (first + end) // 2
+                    return join([self._overlaid(first, middle), self._overlaid(middle, end)])
+                found = overlay_all(layers)[0]
                 return found.take(self._said(found))
             except _LostError:
                 with self._lock:
@@ -206,7 +212,7 @@ class Stack:
         if oldest.from_seq == self._after and oldest.floor:
             below = self._spans.blocks(self._after, newest.block_size)
         limits = floors([(span.head.blocks, span.head.floor) for span in chain], below)
-        self._floors, self._chain, self._marks = limits, chain, _marks(chain)
+        self._floors, self._chain, self._density = limits, chain, _density_of(chain)
         self._head = LayerHead(
             from_seq=self._after, to_seq=self._upto,
             from_digest=oldest.from_digest if oldest.from_seq == self._after else "",
@@ -216,11 +222,16 @@ class Stack:
 
     def _read(
         self, chain: Sequence[Span], limits: Sequence[int], first: int, end: int
-    ) -> list[Runs]:
-        # Newest first, each only where no newer one tells everything.
-        found = []
+    ) -> list[Runs] | None:
+        # Newest first, each only where no newer one tells everything. None: that would be much
+        # more than was expected of so many blocks, and there are fewer to ask for.
+        found, count, halves = [], 0, end - first > 1
         for span, floor in zip(reversed(chain), reversed(limits), strict=True):
-            found.append(self._runs_of(span, first, end))
+            runs = self._runs_of(span, first, end)
+            count += len(runs)
+            if halves and count > _STEP_RUNS_MAX:
+                return None
+            found.append(runs)
             end = min(end, floor)
             if end <= first:
                 break
@@ -239,10 +250,16 @@ class Stack:
         return np.asarray(below | (runs.locations != ZERO))
 
 
-def _marks(chain: Sequence[Span]) -> tuple[U64, U64]:
-    # Where the parts of all layers begin, ascending, and how many runs there are up to each.
+def _density_of(chain: Sequence[Span]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    # Blocks, ascending, and how many runs there are below each: as if those of each part of a
+    # layer lay evenly, which is near enough to cut windows.
     marks = [span.marks() for span in chain]
-    begins = np.concatenate([begins for begins, _ in marks])
-    order = np.argsort(begins, kind="stable")
-    counts = np.concatenate([counts for _, counts in marks])[order]
-    return begins[order], np.cumsum(counts, dtype=np.uint64)
+    begins, ends, counts = (np.concatenate(column) for column in zip(*marks, strict=True))
+    slopes = counts / (ends - begins)
+    places, at = np.unique(np.concatenate([begins, ends]), return_inverse=True)
+    slope = np.cumsum(np.bincount(at, np.concatenate([slopes, -slopes]), minlength=len(places)))
+    spaces = np.diff(places.astype(np.float64))
+    below = np.cumsum(np.concatenate([np.zeros(1), np.maximum(slope[:-1], 0) * spaces]))
+    if not len(places):
+        return np.zeros(1), np.zeros(1)
+    return places.astype(np.float64), below
