@@ -29,6 +29,7 @@ from blocksnapd.runtime import notify
 from blocksnapd.runtime.clock import SystemClock
 from blocksnapd.runtime.supervise import Supervisor
 from blocksnapd.service.host_operations import HostOperations
+from blocksnapd.service.maintenance import MaintenanceTask
 from blocksnapd.service.opening import VolumeOpener
 from blocksnapd.service.plans import PlanBook
 from blocksnapd.service.prune_answers import Pruners
@@ -91,6 +92,9 @@ async def _run_daemon(config: Config) -> None:
     operations = HostOperations(
         tasks, targets, book, events, clock, pruning=pruning, pruners=pruners
     )
+    maintenance = MaintenanceTask(
+        config, operations.refresh, metrics=metrics, say=events.say, clock=clock
+    )
     async with contextlib.AsyncExitStack() as stack:
         await _serve(stack, operations, access, sockets, are_ours=not handed_in)
         await _serve_metrics(stack, metrics, config, events)
@@ -99,6 +103,7 @@ async def _run_daemon(config: Config) -> None:
             opening = [supervisor.passing(f"open {n}", t.open()) for n, t in tasks.items()]
             await _wait_until_open(opening)
             supervisor.eternal("targets", targets.run())
+            supervisor.eternal("maintenance", maintenance.run())
             running = [supervisor.passing(f"volume {n}", t.run()) for n, t in tasks.items()]
             supervisor.eternal("watchdog", notify.feed_watchdog(clock, _is_alive(tasks, clock)))
             supervisor.eternal("status", _tell_status(operations, clock))

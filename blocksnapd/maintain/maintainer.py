@@ -6,23 +6,27 @@ once a manifest or a record names it. Nothing here waits for a writer, or keeps 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec.structs import replace
 
 from blocksnapd.errors import BlocksnapError
+from blocksnapd.maintain.collect import Collector
+from blocksnapd.maintain.collect_rules import Patience
+from blocksnapd.maintain.heal import find_healing
 from blocksnapd.maintain.merge import merge_due
 from blocksnapd.maintain.prune import Pruner
 from blocksnapd.maintain.revise import revise
 from blocksnapd.maintain.rolling import budget, with_verified
 from blocksnapd.maintain.spans import unmerged
 from blocksnapd.maintain.verify_runs import VerifyRuns
+from blocksnapd.store.check_records import CheckRecords
 from blocksnapd.store.listing import list_points
 from blocksnapd.store.manifests import Manifests
 from blocksnapd.store.names import manifests_prefix
 from blocksnapd.store.point_reader import PointReader
-from blocksnapd.units import MIB, format_count
+from blocksnapd.units import MIB, format_count, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,12 +60,16 @@ class Orders:
         structure_s: seconds between two checks of the whole structure.
         data_per_day: share of the bytes of packs that is read whole each day, 0 to 1.
         merge_size: bytes of layers that one round may write.
+        collect_s: seconds between two looks at what nothing needs any more.
+        patience: how long that is left alone before it is deleted.
     """
 
     policy: Policy | None = None
     structure_s: float = DAY_S
     data_per_day: float = 0.05
     merge_size: int = MERGE_SIZE_MAX
+    collect_s: float = DAY_S
+    patience: Patience = field(default_factory=Patience)
 
 
 class Round:
@@ -98,7 +106,7 @@ class Round:
         """
         lock = self._store.lock(manifests_prefix(self._volume_id))
         try:
-            steps = (self._prune, self._merge, self._verify)
+            steps = (self._prune, self._merge, self._verify, self._heal, self._collect)
             results = [self._try(step) for step in steps]
         finally:
             lock.release()
@@ -129,7 +137,8 @@ class Round:
             )
         else:
             count = len(plan.forgotten)
-            self._tell("pruned", f"{format_count(count, 'point')} forgotten", points=count)
+            message = f"{format_count(count, 'point')} forgotten" if count else ""
+            self._tell("pruned", message, points=count)
 
     def _merge(self) -> None:
         loaded = self._manifests.newest(self._volume_id)
@@ -205,6 +214,57 @@ class Round:
             problems=list(outcome.problems[:PROBLEMS_MAX]),
             **told,
         )
+
+    def _heal(self) -> None:
+        records = CheckRecords(self._store, self._key.source, self._volume_id)
+        healing = find_healing(self._store, self._key, self._volume_id, records.read())
+        revise(
+            self._manifests,
+            self._volume_id,
+            lambda newest: healing.applied(newest.manifest),
+            now_us=self._now_us,
+        )
+        healing.close(records, time_us=self._now_us())
+        if healing.healed_blocks:
+            count = format_count(healing.healed_blocks, "damaged block")
+            self._tell(
+                "healed",
+                f"{count} can be read again: the volume had the same content, which was shipped "
+                "anew.",
+                blocks=healing.healed_blocks,
+                left=healing.left_blocks,
+            )
+
+    def _collect(self) -> None:
+        manifest = self._manifests.newest(self._volume_id).manifest
+        if self._now_us() - manifest.collected_us < self._orders.collect_s * _SECOND_US:
+            return
+        collected = Collector(
+            self._store, self._key, self._volume_id, self._now_us, self._orders.patience
+        ).run()
+        revise(
+            self._manifests,
+            self._volume_id,
+            lambda newest: replace(newest.manifest, collected_us=self._now_us()),
+            now_us=self._now_us,
+        )
+        if collected.deleted:
+            self._tell(
+                "collected",
+                f"{format_count(collected.deleted, 'object')} that no point needs deleted, "
+                f"{format_size(collected.size)}",
+                objects=collected.deleted,
+                bytes=collected.size,
+            )
+        if collected.lost:
+            self._tell(
+                "packs-missing",
+                f"{format_count(len(collected.lost), 'pack')} that points need cannot be found: "
+                f"{collected.lost[0]}. Bring them back from a copy of the repository; see what is "
+                "harmed: blocksnapctl verify VOLUME",
+                severity="critical",
+                packs=list(collected.lost[:PROBLEMS_MAX]),
+            )
 
     def _now_us(self) -> int:
         return round(self._now() * _SECOND_US)

@@ -158,6 +158,7 @@ class LoadedManifest:
     digest: str
     time_us: int
     manifest: Manifest
+    prev_digest: str = ""
 
 
 def pack_manifest(
@@ -196,8 +197,9 @@ def unpack_manifest(
     body = open_box(key, 0, data[box_at:tag_at], info + b"\0" + clear, what=name)
     manifest = read_manifest(decompress_exact(body, header.plain_size), name, header.volume_id)
     return LoadedManifest(
-        header.volume_id, header.generation, digest(data), header.time_us, manifest
-    )
+        volume_id=header.volume_id, generation=header.generation, digest=digest(data),
+        time_us=header.time_us, manifest=manifest, prev_digest=header.prev_digest,
+    )  # fmt: skip
 
 
 def read_manifest(plain: bytes, name: str, volume_id: str) -> Manifest:
