@@ -8,7 +8,6 @@ import zstandard
 
 from blocksnapd.errors import RepositoryFormatError
 
-LEVEL_DEFAULT = 1
 _COLUMN_LEVEL = 3
 
 

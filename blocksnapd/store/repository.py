@@ -19,10 +19,9 @@ from blocksnapd.errors import (
     UsageError,
 )
 from blocksnapd.store.check_records import CheckRecords
-from blocksnapd.store.compression import LEVEL_DEFAULT
 from blocksnapd.store.epoch_watch import EpochWatch, is_base_tainted
 from blocksnapd.store.files import LocalStore, local_path
-from blocksnapd.store.frames import FRAME_SIZE_DEFAULT, FRAME_SIZES
+from blocksnapd.store.frames import FRAME_SIZES, PACKING_DEFAULT
 from blocksnapd.store.identity import check_repository, other_repository
 from blocksnapd.store.image import Image
 from blocksnapd.store.keys import (
@@ -88,8 +87,8 @@ class Repository:
         source: SourceKey | None,
         metadata: MaintenanceKey | None,
         *,
-        level: int = LEVEL_DEFAULT,
-        frame_size: int = FRAME_SIZE_DEFAULT,
+        level: int = PACKING_DEFAULT.level,
+        frame_size: int = PACKING_DEFAULT.frame_size,
     ) -> None:
         self._store, self._id, self._source = store, repository_id, source
         self._metadata, self._level, self._frame_size = metadata, level, frame_size
@@ -104,8 +103,8 @@ class Repository:
         maintenance_key: str | MaintenanceKey | None = None,
         restore_key: str | RestoreKey | None = None,
         passphrase: Callable[[], str] | str | None = None,
-        level: int = LEVEL_DEFAULT,
-        frame_size: int = FRAME_SIZE_DEFAULT,
+        level: int = PACKING_DEFAULT.level,
+        frame_size: int = PACKING_DEFAULT.frame_size,
     ) -> Repository:
         """Open the repository at ``url`` with the keys at hand: values, or paths of key files.
 
@@ -140,8 +139,8 @@ class Repository:
         source: SourceKey | None = None,
         maintenance: MaintenanceKey | None = None,
         restore: RestoreKey | None = None,
-        level: int = LEVEL_DEFAULT,
-        frame_size: int = FRAME_SIZE_DEFAULT,
+        level: int = PACKING_DEFAULT.level,
+        frame_size: int = PACKING_DEFAULT.frame_size,
     ) -> Repository:
         """Open the repository in ``store``; raises as ``open``."""
         if frame_size not in FRAME_SIZES:
