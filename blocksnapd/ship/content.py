@@ -89,13 +89,13 @@ def add_hints(path: str, block_count: int, rows: Iterable[tuple[U64, U8]]) -> No
 
 
 def _entries(rows: Iterable[tuple[U64, U8]], mask: np.uint64) -> Iterator[tuple[U64, U64]]:
-    # Where entries belong, ascending, and the entries: as many at a time as can wait.
+    # Where entries belong, segment by segment, and the entries: as many at a time as can wait.
     waiting: list[tuple[U64, U64]] = []
     count = 0
     for blocks, hashes in rows:
         lanes = np.ascontiguousarray(hashes).view(np.uint64).reshape(-1, 2)
-        filled = lanes.any(axis=1)
-        lanes, blocks = lanes[filled], blocks[filled]
+        filled = np.flatnonzero(lanes[:, 0] | lanes[:, 1])
+        lanes, blocks = lanes.take(filled, axis=0), blocks.take(filled)
         tags = lanes[:, 1] >> _TAG_SHIFT << _TAG_SHIFT
         waiting.append((lanes[:, 0] & mask, tags | (blocks & _BLOCK_MASK)))
         count += len(blocks)
@@ -108,7 +108,7 @@ def _entries(rows: Iterable[tuple[U64, U8]], mask: np.uint64) -> Iterator[tuple[
 
 def _sorted(waiting: list[tuple[U64, U64]]) -> tuple[U64, U64]:
     at = np.concatenate([slots for slots, _ in waiting])
-    order = np.argsort(at, kind="stable")
+    order = np.argsort((at // np.uint64(_SEGMENT)).astype(np.uint16), kind="stable")  # by radix
     return at[order], np.concatenate([entries for _, entries in waiting])[order]
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from blocksnapd.model import U8, U64
     from blocksnapd.ports import KnownContent
 
-TABLE_BITS = 20  # 28 MiB once all of it is used, which takes 4 GiB of different blocks
+TABLE_BITS_MAX = 21  # 48 MiB, reached after 1 GiB of different blocks of 4 KiB
 _CLAIM_BITS = 16
 _CLAIM_MASK = np.uint64((1 << _CLAIM_BITS) - 1)
 
@@ -27,15 +27,16 @@ _CLAIM_MASK = np.uint64((1 << _CLAIM_BITS) - 1)
 class SessionDedup:
     """Tells where blocks lie, and has those stored that lie nowhere yet. One thread."""
 
-    def __init__(self, known: KnownContent | None, *, table_bits: int = TABLE_BITS) -> None:
-        assert table_bits >= _CLAIM_BITS  # rows of one entry of the table share a claim
+    def __init__(self, known: KnownContent | None, *, bits_max: int = TABLE_BITS_MAX) -> None:
+        assert bits_max >= _CLAIM_BITS
         self._known = known
-        # Untouched pages take no memory: a small cycle needs little of this.
-        self._identities = np.zeros((1 << table_bits, 2), dtype=np.uint64)
+        # The table is the first ``_size`` entries; pages that nothing touched take no memory.
+        self._identities = np.zeros((1 << bits_max, 2), dtype=np.uint64)
         self._identities[0] = NOWHERE  # so that no entry that was never used equals any identity
-        self._locations = np.zeros(1 << table_bits, dtype=np.uint64)
-        self._mask = np.uint64((1 << table_bits) - 1)
-        self._claims = np.zeros(1 << _CLAIM_BITS, dtype=np.intp)
+        self._locations = np.zeros(1 << bits_max, dtype=np.uint64)
+        self._size = 1 << _CLAIM_BITS  # rows of one entry share a claim, so it is never less
+        self._used = 0
+        self._claims = np.zeros(1 << _CLAIM_BITS, dtype=np.int32)
 
     def place(self, hashes: U8, store: Callable[[np.typing.NDArray[np.intp]], U64]) -> U64:
         """Return the location of each block, shape (n,).
@@ -60,7 +61,7 @@ class SessionDedup:
         return locations
 
     def _find(self, lanes: U64) -> U64:
-        at = (lanes[:, 0] & self._mask).view(np.int64)
+        at = self._entries(lanes)
         same = _equal(self._identities.take(at, axis=0), lanes)
         locations = np.full(len(lanes), NOWHERE)
         if same.any():
@@ -69,15 +70,28 @@ class SessionDedup:
 
     def _keep(self, lanes: U64, locations: U64) -> None:
         # No two of these share an entry: an identity beside another's location would be a lie.
-        at = (lanes[:, 0] & self._mask).view(np.int64)
+        self._used += len(lanes)
+        while self._used * 4 > self._size < len(self._locations):
+            self._grow()
+        at = self._entries(lanes)
         whole = np.dtype("V16")  # twice as fast as two columns
         self._identities.view(whole).reshape(-1)[at] = lanes.view(whole).reshape(-1)
         self._locations[at] = locations
 
-    def _lead(self, lanes: U64) -> tuple[np.typing.NDArray[np.intp], np.typing.NDArray[np.bool_]]:
+    def _grow(self) -> None:
+        # Each entry is in both halves then; that it is where nobody looks for it harms nothing.
+        old, new = slice(self._size), slice(self._size, 2 * self._size)
+        self._identities[new] = self._identities[old]
+        self._locations[new] = self._locations[old]
+        self._size *= 2
+
+    def _entries(self, lanes: U64) -> np.typing.NDArray[np.int64]:
+        return (lanes[:, 0] & np.uint64(self._size - 1)).view(np.int64)
+
+    def _lead(self, lanes: U64) -> tuple[np.typing.NDArray[np.int32], np.typing.NDArray[np.bool_]]:
         # For each row the row of the same identity that stands for it, mostly itself; and the
         # rows that won a claim, no two of which share one.
-        rows = np.arange(len(lanes))
+        rows = np.arange(len(lanes), dtype=np.int32)
         claims = (lanes[:, 0] & _CLAIM_MASK).view(np.int64)
         self._claims[claims[::-1]] = rows[::-1]
         claimed = self._claims.take(claims)

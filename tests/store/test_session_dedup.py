@@ -37,7 +37,7 @@ class Shelf:
 
 @given(st.lists(st.lists(st.integers(1, 12), min_size=1, max_size=20), min_size=1, max_size=8))
 def test_each_content_is_stored_once_and_found_where_it_lies(batches):
-    dedup, shelf = SessionDedup(None, table_bits=16), Shelf()
+    dedup, shelf = SessionDedup(None, bits_max=17), Shelf()
     for ids in batches:
         locations = dedup.place(identities(ids), shelf.put(ids))
         assert [shelf.at(x) for x in locations.tolist()] == ids
@@ -98,7 +98,7 @@ def test_what_the_newest_point_has_is_not_stored():
 
 
 def test_a_full_table_forgets_and_goes_on():
-    dedup, shelf = SessionDedup(None, table_bits=16), Shelf()
+    dedup, shelf = SessionDedup(None, bits_max=17), Shelf()
     rng = np.random.default_rng(1)
     rows = rng.integers(0, 256, (200_000, 16), dtype=np.uint8)
     everything = np.arange(len(rows))
