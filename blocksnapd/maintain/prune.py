@@ -12,18 +12,13 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from blocksnapd.errors import (
-    BusyError,
-    NotFoundError,
-    ObjectExistsError,
-    RefusedError,
-    StoreError,
-)
+from blocksnapd.errors import NotFoundError, RefusedError
 from blocksnapd.maintain.gaps import StackGaps
 from blocksnapd.maintain.prune_frees import measure
 from blocksnapd.maintain.prune_guards import Clocks, Guard, guards
 from blocksnapd.maintain.prune_plan import check_plan, make_plan, with_shares
 from blocksnapd.maintain.retention import Candidate, decide
+from blocksnapd.maintain.revise import revise
 from blocksnapd.store.identity import check_repository
 from blocksnapd.store.listing import entry_name, list_points
 from blocksnapd.store.manifest_format import Forgotten, Hold
@@ -42,7 +37,6 @@ if TYPE_CHECKING:
     from blocksnapd.store.manifest_format import LoadedManifest, Manifest, PointEntry
     from blocksnapd.store.objects import ObjectStore
 
-TRIES_MAX = 20
 _NOTHING = "Nothing was changed."
 _LIST = "List the points with: blocksnapctl points --all"
 
@@ -116,9 +110,7 @@ class Pruner:
         """
         # A mount point without its disk would pass for a volume without points.
         check_repository(self._store, self._key.source)
-        loaded = self._manifests.newest(volume_id)
-        listing = list_points(self._store, self._reader, loaded)
-        return Ledger(loaded, listing.points, listing.missing)
+        return self._ledger(self._manifests.newest(volume_id))
 
     def plan(self, volume_id: str, policy: Policy) -> Plan:
         """Return what ``policy`` would do now; raises as ``look``."""
@@ -244,31 +236,22 @@ class Pruner:
         return self._revise(volume_id, change)
 
     def _revise(self, volume_id: str, change: Callable[[Ledger], Manifest]) -> Ledger:
-        """Publish what ``change`` makes of the newest generation; decide anew while others do."""
-        for _ in range(TRIES_MAX):
+        """Publish what ``change`` makes of the newest generation; return the new state."""
+        check_repository(self._store, self._key.source)
+
+        def wanted(loaded: LoadedManifest) -> Manifest:
             # What is decided on must be durable: a point or a manifest may be seen and vanish.
             for prefix in (points_prefix(volume_id), manifests_prefix(volume_id)):
                 self._store.settle(prefix)
-            ledger = self.look(volume_id)
-            wanted = change(ledger)
-            if wanted == ledger.manifest:
-                return ledger
-            wanted = replace(wanted, points=ledger.points)
-            try:
-                loaded = self._manifests.publish(ledger.loaded, wanted, time_us=self.now_us())
-            except StoreError as error:
-                # A lost answer is no failure: what counts is what is there now.
-                loaded = self._manifests.newest(volume_id)
-                is_ours = loaded.generation == ledger.loaded.generation + 1
-                if not is_ours or loaded.manifest != wanted:
-                    if isinstance(error, ObjectExistsError):
-                        continue
-                    raise
-            return Ledger(loaded, wanted.points, ledger.missing)
-        raise BusyError(
-            f"others went on changing what is known of {volume_id}", effect=_NOTHING,
-            hint="Try again in a while.",
-        )  # fmt: skip
+            ledger = self._ledger(loaded)
+            found = change(ledger)
+            return found if found == loaded.manifest else replace(found, points=ledger.points)
+
+        return self._ledger(revise(self._manifests, volume_id, wanted, now_us=self.now_us))
+
+    def _ledger(self, loaded: LoadedManifest) -> Ledger:
+        listing = list_points(self._store, self._reader, loaded)
+        return Ledger(loaded, listing.points, listing.missing)
 
 
 def is_held(hold: Hold, now_us: int) -> bool:

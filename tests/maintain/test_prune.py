@@ -19,8 +19,9 @@ from blocksnapd.errors import (
     StoreMissingError,
 )
 from blocksnapd.keep_rules import parse_rule
-from blocksnapd.maintain.prune import TRIES_MAX, Pruner, hold_text, is_held
+from blocksnapd.maintain.prune import Pruner, hold_text, is_held
 from blocksnapd.maintain.retention import Policy
+from blocksnapd.maintain.revise import TRIES_MAX
 from blocksnapd.store.keys import MaintenanceKey
 from blocksnapd.store.listing import entry_name
 from blocksnapd.store.manifest_format import Hold, Verified
