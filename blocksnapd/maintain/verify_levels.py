@@ -20,6 +20,7 @@ from blocksnapd.errors import CancelledRunError
 from blocksnapd.maintain.damage import RANGES_MAX, DamageWalk, byte_ranges
 from blocksnapd.maintain.history import History, Step
 from blocksnapd.maintain.layer_check import LayerChecks
+from blocksnapd.maintain.other_objects import check_others
 from blocksnapd.maintain.patched import Patched
 from blocksnapd.maintain.scratch import Scratch
 from blocksnapd.maintain.state_walk import StateWalk
@@ -153,7 +154,9 @@ class VolumeVerifier:
             StoreError: the place failed as a whole.
         """
         history = self._history()
-        found = VolumeCheck(self._volume_id, history.loaded, problems=list(history.problems))
+        found = VolumeCheck(self._volume_id, history.loaded)
+        for name in history.strange:
+            found.objects[name] = ObjectCheck(name, 0, "it is not a point")
         seq = 0
 
         def seen(check: PackCheck) -> None:
@@ -171,6 +174,8 @@ class VolumeVerifier:
                 self._point(found, step, walk)
                 layers.passing(step, walk)
             layers.finish()
+        for other in check_others(self._store, self._key, self._volume_id):
+            found.objects[other.name] = other
         self._damage(found, history)
         return found
 

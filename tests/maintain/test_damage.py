@@ -33,7 +33,7 @@ class FakeSpan:
         return LayerHead(0, 1, "", "", self.blocks * 4096, 4096, 0)
 
     def marks(self):
-        return self.table.starts, np.ones(len(self.table), dtype=np.uint64)
+        return self.table.starts, self.table.ends, np.ones(len(self.table), dtype=np.uint64)
 
     def runs(self, first: int, end: int) -> Runs:
         return self.table.cut(first, end)
