@@ -13,7 +13,9 @@ from blocksnapd.errors import (
     NotFoundError,
     RepositoryFormatError,
     StoreMissingError,
+    UsageError,
 )
+from blocksnapd.store.frames import FAST, FRAME_SIZES, SMALL
 from blocksnapd.store.keys import new_keys
 from blocksnapd.store.names import REPOSITORY_NAME
 from blocksnapd.store.repository import Repository
@@ -148,3 +150,24 @@ def test_a_repository_whose_disk_is_taken_away_is_not_begun_anew():
         lab.writer.newest(VOLUME)
     lab.store.objects = whole
     assert lab.writer.newest(VOLUME) == head
+
+
+@pytest.mark.parametrize("frame_size", FRAME_SIZES)
+@pytest.mark.parametrize("level", [FAST.level, SMALL.level])
+def test_points_of_any_frames_read_back_and_follow_one_another(frame_size, level):
+    lab = Lab(blocks=600)
+    lab.write(range(600))
+    lab.commit()
+    lab.writer = Repository.on(
+        lab.store, source=lab.keys.source, level=level, frame_size=frame_size
+    )
+    lab.commit(lab.write(range(0, 600, 2), noise=level == FAST.level))
+    lab.check_all()
+    assert lab.reader.verify(lab.kept[-1][0]).is_whole
+
+
+@pytest.mark.parametrize("frame_size", [0, 4096, 65537, 2 << 20])
+def test_frames_of_another_size_are_refused(frame_size):
+    lab = Lab(blocks=1)
+    with pytest.raises(UsageError, match=f"frames cannot have {frame_size} bytes"):
+        Repository.on(lab.store, source=lab.keys.source, frame_size=frame_size)
