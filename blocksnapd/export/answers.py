@@ -13,6 +13,7 @@ from blocksnapd.export import protocol
 from blocksnapd.export.disk import alternating
 from blocksnapd.export.protocol import Command, CommandFlag, Errno, State
 from blocksnapd.export.session import PIECE_SIZE
+from blocksnapd.model import Extents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -174,8 +175,13 @@ def _cache(request: Request, disk: Disk, *, structured: bool) -> bytes:
 
 def _status(request: Request, disk: Disk) -> bytes:
     end = min(request.end, request.offset + STATUS_SPAN_MAX)
-    parts = alternating(disk.data_extents(request.offset, end), request.offset, end)
     count = 1 if request.flags & CommandFlag.REQ_ONE else STATUS_EXTENTS_MAX
+    found = disk.data_extents(request.offset, end)
+    if len(found) > count:
+        # Tell less rather than count what is not told: the client asks on from where this ends.
+        end = int(found.starts[count])
+        found = Extents(found.starts[:count], found.ends[:count])
+    parts = alternating(found, request.offset, end)
     extents = [
         (length, int(State.DATA if is_data else State.HOLE | State.ZERO))
         for length, is_data in parts[:count]

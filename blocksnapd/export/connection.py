@@ -92,6 +92,7 @@ class Connection:
         self._failed: Request | None = None  # a write of which a piece failed
         self._ended: Close | None = None
         self.is_ending = False
+        self.is_opening = False  # it waits for us, not we for it
         self.sent_bytes = 0
 
     @property
@@ -161,14 +162,15 @@ class Connection:
                     answer = await self._without_limit(self._answer(question), limit)
                     left = self._session.answer(answer)[::-1]
 
-    @staticmethod
-    async def _without_limit(answering: Awaitable[object], limit: asyncio.Timeout) -> object:
+    async def _without_limit(self, answering: Awaitable[object], limit: asyncio.Timeout) -> object:
         """Let a repository take its time: that is none of the client's."""
         loop = asyncio.get_running_loop()
         started, when = loop.time(), limit.when()
         assert when is not None
         limit.reschedule(None)
+        self.is_opening = True
         answer = await answering
+        self.is_opening = False
         limit.reschedule(when + loop.time() - started)
         return answer
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import logging
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
+from blocksnapd.errors import BlocksnapError
 from blocksnapd.model import Extents
 
 if TYPE_CHECKING:
     from blocksnapd.ports import PointImage
+
+log = logging.getLogger(__name__)
+
+TOLD_MAX: Final = 20  # different problems of one image that are logged
 
 
 class Disk(Protocol):
@@ -57,12 +63,19 @@ class ImageDisk:
     def __init__(self, image: PointImage) -> None:
         self._image = image
         self._extents = image.data_extents()
+        self._told: set[str] = set()
         self.size = image.size
         self.block_size = image.block_size
 
     def read_into(self, offset: int, view: memoryview) -> None:
-        """Fill ``view``; see ``Disk``."""
-        self._image.read_into(offset, view)
+        """Fill ``view``; see ``Disk``. What cannot be read is logged: few clients show reasons."""
+        try:
+            self._image.read_into(offset, view)
+        except BlocksnapError as error:
+            if error.message not in self._told and len(self._told) < TOLD_MAX:
+                self._told.add(error.message)
+                log.warning("%s", error.sentences())
+            raise
 
     def data_extents(self, start: int, end: int) -> Extents:
         """Return where there is content; see ``Disk``."""

@@ -9,6 +9,7 @@ A block set to zero is a hole in the file with its bit set. Nothing outlives the
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import itertools
 import os
@@ -31,6 +32,8 @@ BLOCK_SIZE: Final = 4096
 RESERVE: Final = 256 << 20  # of the disk that the file lies on: left free for others
 RESERVE_CHECK_SIZE: Final = 8 << 20  # so much is written between two looks at it
 _ZEROS: Final = bytes(1 << 20)
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2  # linux/falloc.h
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class Overlay:
@@ -177,6 +180,8 @@ class Overlay:
             offset, view = offset + count, view[count:]
 
     def _blank(self, start: int, end: int) -> None:
+        if _punch(self._file.fileno(), start, end - start):
+            return
         # Most of the range was never written: it is a hole already and stays one.
         fd, at = self._file.fileno(), start
         while at < end:
@@ -198,3 +203,9 @@ class Overlay:
         if found.f_bavail * found.f_frsize < self._reserve + size:
             raise OSError(errno.ENOSPC, f"less than {self._reserve} bytes are free")
         self._unchecked = 0
+
+
+def _punch(fd: int, offset: int, length: int) -> bool:
+    """Give the space of a range back; False: this file system cannot."""
+    kept = _PUNCH_HOLE | _KEEP_SIZE
+    return bool(_LIBC.fallocate(fd, kept, ctypes.c_int64(offset), ctypes.c_int64(length)) == 0)

@@ -125,7 +125,9 @@ class Server:
         except OSError:  # it is gone already
             connected.close()
             return
-        self._make_place()
+        if not self._make_place():
+            stream.close()
+            return
         connection = Connection(
             stream, group, self._exports, self._threads,
             tls=self._tls, handshake_s=self._handshake_s, may_serve=self._has_place,
@@ -134,10 +136,19 @@ class Server:
         self._running[task] = connection
         task.add_done_callback(self._ended)
 
-    def _make_place(self) -> None:
-        negotiating = [task for task, c in self._running.items() if not c.is_serving]
-        for task in negotiating[: max(0, len(negotiating) - NEGOTIATING_MAX + 1)]:
-            task.cancel()
+    def _make_place(self) -> bool:
+        negotiating = [
+            (task, connection)
+            for task, connection in self._running.items()
+            if not connection.is_serving and not task.cancelling()
+        ]
+        if len(negotiating) < NEGOTIATING_MAX:
+            return True
+        for task, connection in negotiating:
+            if not connection.is_opening:
+                task.cancel()
+                return True
+        return False
 
     def _has_place(self) -> bool:
         return self.connections < self._connections_max

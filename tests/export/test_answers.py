@@ -100,10 +100,13 @@ def test_block_status_tells_zeros_only_where_zeros_are(offset, length, one):
         at += count
 
 
-def test_block_status_is_bounded(monkeypatch):
-    monkeypatch.setattr(answers, "STATUS_EXTENTS_MAX", 3)
+def test_block_status_is_bounded_and_true_as_far_as_it_goes(monkeypatch):
     monkeypatch.setattr(answers, "STATUS_SPAN_MAX", MIB)
-    assert len(said(asked(STATUS, 0, SIZE))[0].structured_reply().extents) == 3
+    every = said(asked(STATUS, 0, SIZE))[0].structured_reply().extents
+    for count in (1, 2, 3, 4):
+        monkeypatch.setattr(answers, "STATUS_EXTENTS_MAX", count)
+        found = said(asked(STATUS, 0, SIZE))[0].structured_reply().extents
+        assert found == every[:count]
     monkeypatch.setattr(answers, "STATUS_EXTENTS_MAX", 10**6)
     extents = said(asked(STATUS, 0, SIZE))[0].structured_reply().extents
     assert sum(count for count, _ in extents) == MIB

@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from blocksnapd.errors import ChecksumError
 from blocksnapd.export.disk import ImageDisk, alternating, cut, union
 from blocksnapd.model import Extents
 from tests.restore.memory_image import MemoryImage
@@ -54,6 +56,19 @@ def test_turns_cover_the_range_and_tell_data_from_holes(numbers, start, length):
         data |= set(range(at, at + count)) if is_data else set()
         at += count
     assert data == numbers & set(range(start, end))
+
+
+def test_what_cannot_be_read_is_logged_once_and_not_without_end(caplog):
+    class Image(MemoryImage):
+        def read_into(self, offset: int, view: memoryview) -> None:
+            raise ChecksumError(f"block {offset} is damaged")
+
+    disk = ImageDisk(Image(b"x" * 9000))
+    for offset in [7, 7, 7, *range(100)]:
+        with pytest.raises(ChecksumError):
+            disk.read_into(offset, memoryview(bytearray(1)))
+    assert caplog.text.count("block 7 is damaged.") == 1
+    assert len(caplog.records) == 20
 
 
 def test_an_image_is_a_disk():

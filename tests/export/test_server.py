@@ -211,6 +211,29 @@ def test_a_flood_of_connections_that_choose_nothing_pushes_out_its_like_only():
         check_reads(witness, 2, 3)
 
 
+def test_one_whose_export_is_being_opened_is_pushed_out_by_nobody(monkeypatch):
+    monkeypatch.setattr("blocksnapd.export.server.NEGOTIATING_MAX", 2)
+    shelf, go_on = Shelf({"": MemoryImage(CONTENT)}), threading.Event()
+    right = shelf._open
+
+    def slow(name: str):
+        go_on.wait(20)
+        return right(name)
+
+    shelf._open = slow
+    with serving(shelf) as served, ExitStack() as stack:
+        patient = [stack.enter_context(Client(served.path)) for _ in range(2)]
+        for client in patient:
+            client.send(go())
+        served.until(lambda: all(c.is_opening for c in served.server._running.values()))
+        with socket.socket(socket.AF_UNIX) as late:
+            late.connect(served.path)
+            assert late.recv(1) == b""
+        go_on.set()
+        for client in patient:
+            assert client.option_replies()[-1][0] == ACK
+
+
 def test_more_clients_than_may_be_are_told_so():
     with serving(CONTENT, connections_max=2) as served, ExitStack() as stack:
         clients = [stack.enter_context(Client(served.path)) for _ in range(3)]
