@@ -153,5 +153,6 @@ def _sum_frame(
 
 
 def _slots_of(reader: PackReader, frame: int) -> Slots:
-    each = reader.slots_per_frame
-    return np.arange(frame * each, min((frame + 1) * each, reader.index.slots), dtype=np.intp)
+    first = frame * reader.slots_per_frame
+    count = reader.index.frame_size(frame) // reader.index.block_size
+    return np.arange(first, first + count, dtype=np.intp)

@@ -16,6 +16,7 @@ from blocksnapd.model import HASH_SIZE, U8, U64
 from blocksnapd.store.columns import pack_column, unpack_column
 from blocksnapd.store.frames import FRAME_SIZE_MAX, FRAME_SUM_SIZE, sealed_size_max
 from blocksnapd.store.records import pack_record, unpack_record
+from blocksnapd.store.repack_format import Origins, RepackRecord, read_origins
 from blocksnapd.store.runs import Runs, runs_of
 from blocksnapd.store.seal import (
     SEAL_SIZE,
@@ -47,6 +48,7 @@ class IndexRecord(msgspec.Struct):
     frame_sizes: bytes
     zeros: list[RunsPart]
     frame_sums: bytes = b""
+    repacked: RepackRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class PackIndex:
     identities: U8
     offsets: U64
     frame_sums: U8
+    origins: Origins | None = None
 
     @property
     def slots(self) -> int:
@@ -96,7 +99,9 @@ class PackIndex:
         return len(self.identities)
 
     def frame_size(self, frame: int) -> int:
-        """Return the bytes of blocks in a frame: less for the last."""
+        """Return the bytes of blocks in a frame: less for the last, or for any if repacked."""
+        if self.origins is not None:
+            return int(self.origins.counts[frame]) * self.block_size
         each = self.frame_blocks
         return min(each, self.slots - frame * each) * self.block_size
 
@@ -113,8 +118,9 @@ def pack_tail(
     frames: int,
     block_size: int,
     frame_blocks: int,
+    slots: int | None = None,
 ) -> bytes:
-    """Return index box and footer."""
+    """Return index box and footer; a repacked pack may have more ``slots`` than blocks."""
     plain = pack_record(record)
     footer = Footer(
         data_seal=seal_key(data_key, data_public, scope.binding("frame")),
@@ -122,7 +128,7 @@ def pack_tail(
         repository_id=scope.repository_id,
         data_size=data_size,
         index_size=len(plain) + TAG_SIZE,
-        blocks=len(record.identities) // HASH_SIZE,
+        blocks=len(record.identities) // HASH_SIZE if slots is None else slots,
         frames=frames,
         block_size=block_size,
         frame_blocks=frame_blocks,
@@ -193,19 +199,33 @@ def unpack_tail(tail: bytes, scope: Scope, metadata_private: bytes) -> tuple[Pac
     key = open_key(footer.index_seal, metadata_private, info, what=what)
     aad = info + tail[-FOOTER_SIZE:]
     plain = open_box(key, 0, memoryview(tail)[:-FOOTER_SIZE], aad, what=what)
-    return read_index(plain, footer, scope.name), footer
+    return read_index(plain, footer, scope.name, scope.volume_id), footer
 
 
-def read_index(plain: bytes, footer: Footer, name: str) -> PackIndex:
-    """Return the index box's content, checked against the footer.
+def read_index(plain: bytes, footer: Footer, name: str, volume_id: str = "") -> PackIndex:
+    """Return the index box's content, checked against the footer; ``volume_id``: if repacked.
 
     Raises:
         RepositoryFormatError: it does not fit.
     """
     record = unpack_record(plain, IndexRecord, f"the index of {name}")
     blocks = read_table(record.blocks, located=False)
-    if len(record.identities) != HASH_SIZE * footer.blocks or blocks.blocks != footer.blocks:
+    origins, count = None, footer.blocks
+    if record.repacked is not None:
+        origins = read_origins(
+            record.repacked, volume_id=volume_id, frames=footer.frames,
+            frame_blocks=footer.frame_blocks, slots=footer.blocks, name=name,
+        )  # fmt: skip
+        count = len(origins.here)
+    if len(record.identities) != HASH_SIZE * count or (
+        blocks.blocks != footer.blocks and origins is None
+    ):
         raise RepositoryFormatError(f"the index of {name} does not list {footer.blocks} blocks")
+    identities = np.frombuffer(record.identities, dtype=np.uint8).reshape(-1, HASH_SIZE)
+    if origins is not None:
+        spread = np.zeros((footer.blocks, HASH_SIZE), dtype=np.uint8)
+        spread[origins.here] = identities
+        identities = spread
     sizes = unpack_column(record.frame_sizes, footer.frames)
     if (sizes > sealed_size_max(footer.block_size, footer.frame_blocks)).any():
         raise RepositoryFormatError(f"the index of {name} has a frame beyond the limit")
@@ -221,9 +241,10 @@ def read_index(plain: bytes, footer: Footer, name: str) -> PackIndex:
         frame_blocks=footer.frame_blocks,
         blocks=blocks,
         zeros=read_table(record.zeros, located=False),
-        identities=np.frombuffer(record.identities, dtype=np.uint8).reshape(-1, HASH_SIZE),
+        identities=identities,
         offsets=offsets,
         frame_sums=np.frombuffer(record.frame_sums, dtype=np.uint8).reshape(-1, FRAME_SUM_SIZE),
+        origins=origins,
     )
 
 

@@ -47,11 +47,11 @@ class PackReader:
         ):
             raise RepositoryFormatError(f"{ref.name} is not as its point says")
         self._frame_blocks = footer.frame_blocks
-        self._codec: FrameCodec | None = None
+        self._repository_id, self._key = key.source.repository_id, key
+        self.data_seal = footer.data_seal
+        self._codecs: dict[str, FrameCodec] = {}
         if isinstance(key, RestoreKey):
-            info = scope.binding("frame")
-            data_key = open_key(footer.data_seal, key.data_private, info, what=ref.name)
-            self._codec = FrameCodec(scope, data_key)
+            self._codec_of(ref.name, footer.data_seal)
 
     @property
     def slots_per_frame(self) -> int:
@@ -77,17 +77,35 @@ class PackReader:
         Raises:
             ChecksumError, RepositoryFormatError: the frame is not what was written.
         """
-        assert self._codec is not None  # opened with a restore key
-        sealed = self._cut(frame, sealed, first)
-        return self._codec.open(frame, sealed, self.index.frame_size(frame))
+        codec, number = self._sealed_as(frame)
+        return codec.open(number, self._cut(frame, sealed, first), self.index.frame_size(frame))
 
     def open_frame_into(
         self, frame: int, sealed: memoryview, first: int, view: memoryview, scratch: memoryview
     ) -> None:
         """Fill ``view`` with a frame's blocks, see ``open_frame`` and ``FrameCodec.open_into``."""
-        assert self._codec is not None
         assert len(view) == self.index.frame_size(frame)
-        self._codec.open_into(frame, self._cut(frame, sealed, first), view, scratch)
+        codec, number = self._sealed_as(frame)
+        codec.open_into(number, self._cut(frame, sealed, first), view, scratch)
+
+    def _sealed_as(self, frame: int) -> tuple[FrameCodec, int]:
+        # A frame that was copied is sealed and bound as it was where it came from.
+        origins = self.index.origins
+        if origins is None or not origins.keys[frame]:
+            number = frame if origins is None else int(origins.numbers[frame])
+            return self._codec_of(self.place.ref.name, self.data_seal), number
+        source = origins.sources[int(origins.keys[frame]) - 1]
+        return self._codec_of(source.name, source.data_seal), int(origins.numbers[frame])
+
+    def _codec_of(self, name: str, seal: bytes) -> FrameCodec:
+        codec = self._codecs.get(name)
+        if codec is None:
+            assert isinstance(self._key, RestoreKey)  # nobody else may open frames
+            scope = Scope(self._repository_id, self.place.volume_id, name)
+            info = scope.binding("frame")
+            data_key = open_key(seal, self._key.data_private, info, what=name)
+            codec = self._codecs[name] = FrameCodec(scope, data_key)
+        return codec
 
     def _cut(self, frame: int, sealed: memoryview, first: int) -> memoryview:
         base = int(self.index.offsets[first])
