@@ -88,7 +88,9 @@ class Connection:
         self._unanswered = 0
         self._all_answered = asyncio.Event()
         self._all_answered.set()
-        self._jobs: set[asyncio.Future[object]] = set()
+        self._jobs = 0  # under way in threads
+        self._no_jobs = asyncio.Event()
+        self._no_jobs.set()
         self._failed: Request | None = None  # a write of which a piece failed
         self._ended: Close | None = None
         self.is_ending = False
@@ -113,8 +115,7 @@ class Connection:
         finally:
             self._all_answered.set()  # nobody is left to wait for more
             # A thread under way still reads from the disk.
-            while self._jobs:
-                await asyncio.wait(self._jobs)
+            await self._no_jobs.wait()
             if self._lease is not None:
                 self._exports.give_back(self._lease)
             self._exports.leave(self._group)
@@ -292,14 +293,33 @@ class Connection:
         await self._send([protocol.error_reply(request.cookie, error, text, structured=structured)])
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        # Shielded: when we are cancelled the thread goes on, and ``run`` waits for it.
+        # A future of the loop alone: a thread that works on when we are cancelled finds nobody
+        # waiting, and ``run`` does.
         loop = asyncio.get_running_loop()
-        job = cast("asyncio.Future[object]", loop.run_in_executor(self._threads, work))
-        self._jobs.add(job)
-        job.add_done_callback(self._job_done)
-        return cast("T", await asyncio.shield(job))
+        done: asyncio.Future[T] = loop.create_future()
 
-    def _job_done(self, job: asyncio.Future[object]) -> None:
-        self._jobs.discard(job)
-        if not job.cancelled():
-            job.exception()  # nobody may be left to look at it
+        def job() -> None:
+            try:
+                result = work()
+            except BaseException as error:
+                loop.call_soon_threadsafe(self._settle, done, None, error)
+            else:
+                loop.call_soon_threadsafe(self._settle, done, result, None)
+
+        self._threads.submit(job)
+        self._jobs += 1
+        self._no_jobs.clear()
+        return await done
+
+    def _settle(
+        self, done: asyncio.Future[T], result: T | None, error: BaseException | None
+    ) -> None:
+        self._jobs -= 1
+        if not self._jobs:
+            self._no_jobs.set()
+        if done.cancelled():
+            return
+        if error is None:
+            done.set_result(cast("T", result))
+        else:
+            done.set_exception(error)
