@@ -186,7 +186,8 @@ class RestorePoint:
     """A committed, complete image of an origin at a time.
 
     ``shipped_bytes`` counts raw block bytes put into the repository for it,
-    ``stored_bytes`` the bytes its objects take there.
+    ``deduplicated_bytes`` those that were there already, ``stored_bytes`` the
+    bytes its objects take there.
     """
 
     facts: PointFacts
@@ -197,6 +198,7 @@ class RestorePoint:
     prev_digest: str
     shipped_bytes: int
     stored_bytes: int
+    deduplicated_bytes: int = 0
 
     @property
     def head(self) -> PointHead:

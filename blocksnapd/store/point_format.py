@@ -127,6 +127,7 @@ class Body(msgspec.Struct, frozen=True):
     packs: list[PackRef]
     data: list[RunsPart]
     zeros: list[RunsPart]
+    deduplicated_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

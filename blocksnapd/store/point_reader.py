@@ -51,6 +51,7 @@ class LoadedPoint:
             digest=self.object.digest, prev_name=header.prev_name,
             prev_digest=header.prev_digest, shipped_bytes=self.body.shipped_bytes,
             stored_bytes=self.object.size + sum(pack.size for pack in own),
+            deduplicated_bytes=self.body.deduplicated_bytes,
         )  # fmt: skip
 
     def layer(self) -> Layer:

@@ -3,6 +3,10 @@
 Two places are looked at: what this session has put, in a table of fixed size, and what the source
 remembers of the newest point (``ports.KnownContent``). Each answer rests on the whole identity;
 what the table forgot is stored once more, which costs room and nothing else.
+
+A long stretch of one content (a disk filled with FF) would be a run of the layer for each block.
+So a stripe of such blocks is stored, which compresses well, and the stretch refers to all of it
+again and again.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 
 TABLE_BITS_MAX = 21  # 48 MiB, reached after 1 GiB of different blocks of 4 KiB
 _CLAIM_BITS = 16
+_STRIPE = 128  # blocks
+_STRIPES_MAX = 4096
 _CLAIM_MASK = np.uint64((1 << _CLAIM_BITS) - 1)
 
 
@@ -37,6 +43,7 @@ class SessionDedup:
         self._size = 1 << _CLAIM_BITS  # rows of one entry share a claim, so it is never less
         self._used = 0
         self._claims = np.zeros(1 << _CLAIM_BITS, dtype=np.int32)
+        self._stripes: dict[bytes, U64] = {}  # where the blocks of each lie
 
     def place(self, hashes: U8, store: Callable[[np.typing.NDArray[np.intp]], U64]) -> U64:
         """Return the location of each block, shape (n,).
@@ -46,19 +53,33 @@ class SessionDedup:
             store: puts the blocks at the positions it is given and returns their locations.
         """
         lanes = np.ascontiguousarray(hashes).view(np.uint64).reshape(-1, 2)
-        locations = self._find(lanes)
+        locations, stretches = self._find(lanes), _stretches(lanes)
+        if len(self._stripes) >= _STRIPES_MAX:
+            self._stripes.clear()  # not later: what is there now is not stored below
+        for start, end in stretches:
+            locations[start:end] = 0  # for now: neither to be found nor to be stored
         missing = np.flatnonzero(locations == NOWHERE)
         if self._known is not None and len(missing):
             locations[missing] = self._known.find(hashes[missing])
             missing = missing[locations[missing] == NOWHERE]
-        if len(missing):
-            leaders, winners = self._lead(lanes[missing])
-            stored = missing[leaders == np.arange(len(missing))]
+        leaders, winners = self._lead(lanes[missing])
+        stored = missing[leaders == np.arange(len(missing))]
+        for start, _ in stretches:
+            if lanes[start].tobytes() not in self._stripes:
+                stored = np.union1d(stored, np.arange(start, start + _STRIPE))
+        if len(stored):
             locations[stored] = store(stored)
-            locations[missing] = locations[missing[leaders]]
-            kept = missing[winners]
-            self._keep(lanes[kept], locations[kept])
+        locations[missing] = locations[missing[leaders]]
+        kept = missing[winners]
+        self._keep(lanes[kept], locations[kept])
+        for start, end in stretches:
+            locations[start:end] = self._striped(lanes[start].tobytes(), locations[start:end])
         return locations
+
+    def _striped(self, identity: bytes, locations: U64) -> U64:
+        # The first of the locations are those of a new stripe, if there is none yet.
+        stripe = self._stripes.setdefault(identity, locations[:_STRIPE].copy())
+        return np.resize(stripe, len(locations))
 
     def _find(self, lanes: U64) -> U64:
         at = self._entries(lanes)
@@ -99,6 +120,16 @@ class SessionDedup:
         if winners.all():
             return rows, winners
         return np.where(_equal(lanes[claimed], lanes), claimed, rows), winners
+
+
+def _stretches(lanes: U64) -> list[tuple[int, int]]:
+    # Where the same identity follows itself for a stripe or longer: (first row, row after it).
+    if len(lanes) < _STRIPE or not (lanes[1:, 0] == lanes[:-1, 0]).any():
+        return []
+    heads = np.flatnonzero(~_equal(lanes[1:], lanes[:-1])) + 1
+    bounds = np.concatenate([[0], heads, [len(lanes)]])
+    long = np.flatnonzero(np.diff(bounds) >= _STRIPE)
+    return list(zip(bounds[long].tolist(), bounds[long + 1].tolist(), strict=True))
 
 
 def _equal(some: U64, others: U64) -> np.typing.NDArray[np.bool_]:

@@ -180,6 +180,7 @@ class Sink:
             facts=facts, seq=self._seq, name=header.name, digest=digest(data),
             prev_name=header.prev_name, prev_digest=header.prev_digest,
             shipped_bytes=self._shipped, stored_bytes=self._stored,
+            deduplicated_bytes=self._deduplicated,
         )  # fmt: skip
 
     def abort(self) -> None:
@@ -335,6 +336,7 @@ class Sink:
             proof=ProofRecord(proof.checked_blocks, proof.mismatched_blocks, list(proof.ranges)),
             packs=[*(self._known_packs[number] for number in known), *self._packs],
             data=self._layer.finish(known), zeros=self._zeros.finish(),
+            deduplicated_bytes=self._deduplicated,
         )  # fmt: skip
 
     def _records(self, name: str, data: bytes, inline_size: int) -> list[bytes]:

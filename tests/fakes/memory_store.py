@@ -181,6 +181,7 @@ class MemorySink:
         point = RestorePoint(
             facts, seq, f"p/{seq}", f"d{seq}", prev.name if prev else "",
             prev.digest if prev else "", self.shipped_bytes, self.stored_bytes,
+            self.deduplicated_bytes,
         )  # fmt: skip
         store.kept.append(Kept(point, bytes(image[: facts.size]), identities, places))
         if store.loses_answers:

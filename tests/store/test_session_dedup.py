@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blocksnapd.model import KNOWN_PACK, NOWHERE
+from blocksnapd.store import session_dedup
 from blocksnapd.store.session_dedup import SessionDedup
 
 
@@ -108,3 +109,44 @@ def test_a_full_table_forgets_and_goes_on():
             locations = dedup.place(rows[part], shelf.put(ids))
             assert [shelf.at(x) for x in locations.tolist()] == ids
     assert 200_000 < len(shelf.ids) <= 400_000
+
+
+def runs(locations: np.ndarray) -> int:
+    return 1 + int((np.diff(locations.astype(np.int64)) != 1).sum())
+
+
+def test_a_long_stretch_of_one_content_is_a_stripe_again_and_again():
+    dedup, shelf = SessionDedup(None), Shelf()
+    ids = [5] + [1] * 1000 + [2] * 20 + [5]
+    first = dedup.place(identities(range(1, 6))[np.array(ids) - 1], shelf.put(ids))
+    assert [shelf.at(x) for x in first.tolist()] == ids
+    assert len(shelf.ids) == 128 + 2
+    assert shelf.ids == sorted(shelf.ids, key=[5, 1, 2].index)  # in the order of blocks
+    assert runs(first) < 40
+    again = dedup.place(identities([1])[np.zeros(1024, dtype=int)], shelf.put([1] * 1024))
+    assert {shelf.at(x) for x in again.tolist()} == {1}
+    assert runs(again) == 8
+    assert len(shelf.ids) == 130
+    assert dedup.place(identities([1]), shelf.put([1])).tolist()  # a single one is not striped
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 400)), max_size=6), st.integers(1, 300))
+def test_stretches_of_any_length_are_where_they_lie(pieces, batch):
+    dedup, shelf = SessionDedup(None, bits_max=16), Shelf()
+    every = [content for content, count in pieces for _ in range(count)]
+    table = identities(range(1, 4))
+    for at in range(0, len(every), batch):
+        ids = every[at : at + batch]
+        locations = dedup.place(table[np.array(ids) - 1], shelf.put(ids))
+        assert [shelf.at(x) for x in locations.tolist()] == ids
+    assert len(shelf.ids) <= 3 * 129
+
+
+def test_stripes_are_forgotten_before_they_are_too_many(monkeypatch):
+    monkeypatch.setattr(session_dedup, "_STRIPES_MAX", 3)
+    dedup, shelf = SessionDedup(None), Shelf()
+    table = identities(range(1, 6))
+    for contents in [[1], [2], [3, 1, 4, 2], [5, 1], [1, 2, 5], [3, 4]] * 2:
+        ids = [content for content in contents for _ in range(200)]
+        locations = dedup.place(table[np.array(ids) - 1], shelf.put(ids))
+        assert [shelf.at(x) for x in locations.tolist()] == ids
