@@ -20,7 +20,7 @@ from blocksnapd.ship.spans import Batch
 from blocksnapd.units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from blocksnapd.model import U8
     from blocksnapd.ports import BlockReader
@@ -43,11 +43,11 @@ def read_ahead(
     batches: Iterable[Batch],
     block_size: int,
     identify: Callable[[memoryview], U8],
-) -> Iterator[HashedBatch]:
+) -> Generator[HashedBatch, None, None]:
     """Yield each batch with its blocks' bytes and identities; the bytes' memory is used again.
 
     The last block of a reader whose size is no multiple of ``block_size`` is padded with zeros.
-    Memory: ``BUFFERS`` times ``BATCH_SIZE``.
+    Memory: ``BUFFERS`` times ``BATCH_SIZE``. Close it to be sure that nothing is read any more.
 
     Raises:
         HostError: the device failed.

@@ -6,6 +6,7 @@ Runs in one thread and blocks; :mod:`blocksnapd.ship.reading` reads and hashes a
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -101,12 +102,14 @@ class Shipper:
         """
         plan = batches(extents, self._block_size, BATCH_SIZE // self._block_size)
         total = extents.size
-        for batch, data, hashes in read_ahead(self._reader, plan, self._block_size, self._identify):
-            if self._cancelled():
-                raise CancelledRunError("the run was cancelled while it shipped")
-            self._ship_batch(batch.blocks(), data, hashes)
-            done = min(self._done.read_bytes, total)
-            self._progress(Progress(done, total, self._done.changed_bytes))
+        ahead = read_ahead(self._reader, plan, self._block_size, self._identify)
+        with closing(ahead):  # or its threads would go on with a reader that is closed
+            for batch, data, hashes in ahead:
+                if self._cancelled():
+                    raise CancelledRunError("the run was cancelled while it shipped")
+                self._ship_batch(batch.blocks(), data, hashes)
+                done = min(self._done.read_bytes, total)
+                self._progress(Progress(done, total, self._done.changed_bytes))
         return self._done
 
     def _identify(self, data: memoryview) -> U8:
