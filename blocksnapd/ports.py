@@ -302,8 +302,13 @@ class PointImage(Protocol):
     def point(self) -> RestorePoint:
         """The point it shows."""
 
-    def data_extents(self) -> Extents:
-        """Return where the image has content; everything else is zero."""
+    def data_extents(self, start: int = 0, end: int | None = None) -> Extents:
+        """Return where the image has content; everything else is zero.
+
+        Args:
+            start: only from this byte on.
+            end: and up to this one; the time and memory it takes go with what lies between.
+        """
 
     def read_into(self, offset: int, view: memoryview) -> None:
         """Fill ``view`` with the image's bytes from ``offset``, any alignment, checked.

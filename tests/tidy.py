@@ -29,6 +29,7 @@ IMPURE = {
     "tempfile", "threading", "time",
 }  # fmt: skip
 PURE_ANYWAY = {
+    ("blocksnapd.export.disk", "threading"): "a lock around what is remembered",
     ("blocksnapd.store.compression", "threading"): "one compressor per thread, nothing outside",
 }
 # What the test named shows by running whole programs or a real device-mapper.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
+from threading import Lock
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SPAN_SIZE: Final = 1 << 30  # with holes everywhere, the map of so much takes 2 MiB
+SPANS_MAX: Final = 16
 TOLD_MAX: Final = 20  # different problems of one image that are logged
 
 
@@ -58,11 +62,12 @@ class WritableDisk(Disk, Protocol):
 
 
 class ImageDisk:
-    """A point's image, read-only."""
+    """A point's image, read-only; its map is looked at span by span, as it is asked for."""
 
     def __init__(self, image: PointImage) -> None:
         self._image = image
-        self._extents = image.data_extents()
+        self._spans: OrderedDict[int, Extents] = OrderedDict()
+        self._lock = Lock()
         self._told: set[str] = set()
         self.size = image.size
         self.block_size = image.block_size
@@ -79,11 +84,28 @@ class ImageDisk:
 
     def data_extents(self, start: int, end: int) -> Extents:
         """Return where there is content; see ``Disk``."""
-        return cut(self._extents, start, end)
+        found = Extents.whole(0)
+        for number in range(start // SPAN_SIZE, -(-end // SPAN_SIZE)):
+            found = union(found, cut(self._span(number), start, end))
+        return found
 
     def close(self) -> None:
         """Close the image."""
         self._image.close()
+
+    def _span(self, number: int) -> Extents:
+        with self._lock:
+            found = self._spans.get(number)
+            if found is not None:
+                self._spans.move_to_end(number)
+                return found
+        start = number * SPAN_SIZE
+        found = self._image.data_extents(start, min(start + SPAN_SIZE, self.size))
+        with self._lock:
+            self._spans[number] = found
+            if len(self._spans) > SPANS_MAX:
+                self._spans.popitem(last=False)
+        return found
 
 
 def cut(extents: Extents, start: int, end: int) -> Extents:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocksnapd.errors import ChecksumError
+from blocksnapd.export import disk as module
 from blocksnapd.export.disk import ImageDisk, alternating, cut, union
 from blocksnapd.model import Extents
 from tests.restore.memory_image import MemoryImage
@@ -69,6 +71,31 @@ def test_what_cannot_be_read_is_logged_once_and_not_without_end(caplog):
             disk.read_into(offset, memoryview(bytearray(1)))
     assert caplog.text.count("block 7 is damaged.") == 1
     assert len(caplog.records) == 20
+
+
+@settings(max_examples=40)
+@given(some, st.integers(0, SIZE - 1), st.integers(1, SIZE), st.integers(3, 20))
+def test_the_map_of_an_image_is_looked_at_span_by_span(numbers, start, length, span):
+    """Touching spans give one extent; few are remembered."""
+
+    class Image(MemoryImage):
+        asked = 0
+
+        def data_extents(self, start: int = 0, end: int | None = None) -> Extents:
+            self.asked += 1
+            assert end is not None
+            assert end - start <= span
+            return super().data_extents(start, end)
+
+    content = bytes(1 if n in numbers else 0 for n in range(SIZE))
+    image = Image(content, block_size=1)
+    with patch.multiple(module, SPAN_SIZE=span, SPANS_MAX=2):
+        disk, end = ImageDisk(image), min(SIZE, start + length)
+        assert numbers_of(disk.data_extents(start, end)) == numbers & set(range(start, end))
+        asked = image.asked
+        disk.data_extents(end - 1, end)
+        assert image.asked == asked
+        assert len(disk._spans) <= 2
 
 
 def test_an_image_is_a_disk():

@@ -33,7 +33,7 @@ class MemoryImage:
         count = -(-self.size // size)
         return [b for b in range(count) if self.content[b * size : (b + 1) * size].strip(b"\0")]
 
-    def data_extents(self) -> Extents:
+    def data_extents(self, start: int = 0, end: int | None = None) -> Extents:
         size = self.block_size
         runs: list[list[int]] = []
         for block in self.blocks():
@@ -42,7 +42,9 @@ class MemoryImage:
                 runs[-1][1] = end
             else:
                 runs.append([block * size, end])
-        array = np.array(runs, dtype=np.uint64).reshape(-1, 2)
+        stop = self.size if end is None else end
+        cut = [[max(low, start), min(high, stop)] for low, high in runs]
+        array = np.array([r for r in cut if r[0] < r[1]], dtype=np.uint64).reshape(-1, 2)
         return Extents(array[:, 0], array[:, 1])
 
     def read_into(self, offset: int, view: memoryview) -> None:
