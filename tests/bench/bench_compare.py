@@ -1,14 +1,15 @@
 """This repository beside zstd, borg and restic: the same images, the same disk, the same run.
 
-    python -m tests.bench.bench_compare [--dir DIR] [--rounds 2] [--settings=1:256,3:1024]
+    python -m tests.bench.bench_compare [--dir DIR] [--rounds 2] [--settings=-1:1024,3:1024]
 
 The images are an XFS file system of 2 GiB and what it became after a while of use, with the COW
 device that a real kernel wrote meanwhile (see images.py). Measured are the first full, the
 increment and the restore of the second image.
 
-- Ours are whole cycles of the daemon's pipeline, encryption and hashing included, in a process that
-  has started; the increment is what the COW device lists, and proves the point before. Images are
-  read past the page cache, all others read them from it. Each ends with everything on the disk.
+- Ours are named by zstd's level and the KiB of a frame: FAST and SMALL of store/frames.py. They
+  are whole cycles of the daemon's pipeline, encryption and hashing included, in a process that has
+  started; the increment is what the COW device lists, and proves the point before. Images are read
+  past the page cache, all others read them from it. Each ends with everything on the disk.
 - zstd -1 -T2 neither encrypts nor syncs; its second image is compressed whole again.
 - borg is given --read-special, as it would be a device: it reads and cuts the whole image each
   time, as restic does. Both encrypt and compress as they do by default.
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from blocksnapd.restore.full import restore_full
 from blocksnapd.restore.target import examine, open_target
+from blocksnapd.store.frames import FAST, SMALL
 from blocksnapd.store.init import init_repository
 from blocksnapd.store.repository import Repository
 from tests.bench.costs import Cost, cost_of, cost_of_program
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from blocksnapd.restore.full import RestoreReport
 
 STEPS = ("first full", "increment", "restore", "verified")
-SETTINGS = "1:256,3:1024"
+SETTINGS = ",".join(f"{made.level}:{made.frame_size >> 10}" for made in (FAST, SMALL))
 PASSWORD = "only for the measurement"
 MIB = 1 << 20
 
