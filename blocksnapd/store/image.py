@@ -158,11 +158,15 @@ class Image:
     def _read_run(self, at: int, length: int, location: int, view: memoryview) -> None:
         # ``at`` is where the run's first byte falls in ``view``; it may be before its start.
         size, pack, slot = self.block_size, location >> 32, location & 0xFFFF_FFFF
-        each = self._pack(pack).slots_per_frame
+        reader = self._pack(pack)
+        each = reader.slots_per_frame
         while length:
             within = slot % each
             count = min(length, each - within)
-            plain = memoryview(self._frame(pack, slot // each))[within * size :]
+            plain = memoryview(self._frame(reader, pack, slot // each))
+            plain = plain[within * size : (within + count) * size]
+            # Only what is wanted: a read of one block need not pay for a frame of them.
+            reader.check(np.arange(slot, slot + count), plain)
             low, high = max(at, 0), min(at + count * size, len(view))
             view[low:high] = plain[low - at : high - at]
             at, slot, length = at + count * size, slot + count, length - count
@@ -171,5 +175,8 @@ class Image:
         place = self._stack.places[index]
         return self._packs.get(index, lambda: PackReader(self._store, place, self._key))
 
-    def _frame(self, pack: int, frame: int) -> bytes:
-        return self._frames.get((pack, frame), lambda: self._pack(pack).frame(frame))
+    def _frame(self, reader: PackReader, pack: int, frame: int) -> bytes:
+        def open_it() -> bytes:
+            return reader.open_frame(frame, reader.read(frame, frame + 1), frame)
+
+        return self._frames.get((pack, frame), open_it)
