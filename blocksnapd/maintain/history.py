@@ -198,6 +198,8 @@ class History:
         if change is None and found is not None and not problem:
             needs = broken or needs or found.header.prev_name
         header, size, digest = (found.header, found.size, found.digest) if found else (None, 0, "")
+        if not digest and change is not None:
+            digest = change.span.head.to_digest  # so that what follows can go on from its image
         missing = self._missing(header) if header else ""
         return Step(name, size, header, digest, change, problem, needs, missing)
 

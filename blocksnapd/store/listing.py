@@ -38,7 +38,10 @@ def list_points(store: ObjectStore, reader: PointReader, loaded: LoadedManifest)
         StoreError: the place failed, or its listing left out a point that is there: whoever went
             on from that would pass over the point for ever.
     """
-    names = [n for n in store.list_names(points_prefix(loaded.volume_id)) if is_point_name(n)]
+    prefix = points_prefix(loaded.volume_id)
+    names = [n for n in store.list_names(prefix) if is_point_name(n)]
+    # Who lists a point for others to rely on must not see it vanish with the power.
+    store.settle(prefix)
     known = loaded.manifest.points
     newest = known[-1].seq if known else 0
     fresh = [name for name in names if parse_point_name(name).seq > newest]

@@ -54,6 +54,8 @@ class Manifests:
         generations = self.generations(volume_id)
         if not generations:
             return LoadedManifest(volume_id, 0, "", 0, Manifest())
+        # Whoever goes on from it deletes by it: it must not vanish with the power.
+        self._store.settle(manifests_prefix(volume_id))
         return self.load(volume_id, generations[-1])
 
     def readable(self, volume_id: str) -> tuple[LoadedManifest, list[str]]:
