@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blocksnapd.errors import BlocksnapError
+from blocksnapd.maintain.verify_levels import VolumeVerifier
 from tests.sim.world import VOLUME, World, need
 
 if TYPE_CHECKING:
-    from blocksnapd.store.repository import Repository
+    from blocksnapd.maintain.verify_levels import VolumeCheck
+
+POINTS = 6
 
 
 def check(world: World) -> None:
     """Damage a random object of the volume; every point is then right or said to be damaged."""
     rng, objects = world.rng, world.objects.objects
-    names = world.objects.list_names(f"v/{VOLUME}/")
+    names = [n for n in world.objects.list_names("") if f"/{VOLUME}/" in n]
     if not names or not world.points:
         return
     name = rng.choice(names)
@@ -22,16 +25,50 @@ def check(world: World) -> None:
     spoiled = _spoil(world, whole)
     if spoiled == whole:
         return
-    world.tell(f"  damage: {name} has {'no' if spoiled is None else len(spoiled)} bytes "
-               f"of {len(whole)}")  # fmt: skip
+    size = "no" if spoiled is None else len(spoiled)
+    world.tell(f"  damage: {name} has {size} bytes of {len(whole)}")
     objects.pop(name)
     if spoiled is not None:
         objects[name] = spoiled
     try:
-        for point in rng.sample(list(world.points), min(6, len(world.points))):
-            _compare(world, point, name)
+        _look(world, name)
     finally:
         objects[name] = whole
+
+
+def verified(world: World) -> VolumeCheck:
+    """Return what verification says of everything, every byte of packs read."""
+    verifier = VolumeVerifier(world.place.process(), world.keys, VOLUME)
+    found = verifier.structure()
+    verifier.data(found, found.packs)
+    return found
+
+
+def _look(world: World, spoiled: str) -> None:
+    # What verification says and what reading does must agree; no wrong byte is ever handed out.
+    found = verified(world)
+    said = {point.name: point for point in found.points}
+    told = " ".join(found.told())
+    for name in world.rng.sample(list(world.points), min(POINTS, len(world.points))):
+        wanted = world.points[name].image.bytes()
+        content = _read(world, name)
+        need(content in (None, wanted), f"{name} was read wrong after damage of {spoiled}")
+        is_whole = name in said and said[name].is_whole and said[name].is_known
+        if content is None:
+            need(not is_whole, f"{name} cannot be read, and verification calls it whole: {told}")
+            need(spoiled in told, f"{name} cannot be read and {spoiled} was not named: {told}")
+        else:
+            need(is_whole, f"{name} can be read, but is said to be damaged: {said.get(name)} {told}")
+
+
+def _read(world: World, point: str) -> bytes | None:
+    try:
+        image = world.reader().open_image(point)
+        found = bytearray(image.size)
+        image.read_into(0, memoryview(found))
+    except BlocksnapError:
+        return None
+    return bytes(found)
 
 
 def _spoil(world: World, data: bytes) -> bytes | None:
@@ -47,32 +84,3 @@ def _spoil(world: World, data: bytes) -> bytes | None:
     if deed == "other":
         return world.objects.objects[rng.choice(sorted(world.objects.objects))]
     return None
-
-
-def _compare(world: World, point: str, spoiled: str) -> None:
-    # What verify says and what reading does must agree; and no wrong byte is ever handed out.
-    reader, wanted = world.reader(), world.points[point].image.bytes()
-    said = _verify(reader, point)
-    found = _read(reader, point)
-    need(found is None or found == wanted, f"{point} was read wrong after damage of {spoiled}")
-    if found is None:
-        need(said, f"{point} cannot be read after damage of {spoiled}, and verify says nothing")
-    if said:
-        need(spoiled in said, f"damage of {spoiled} was not named: {said}")
-
-
-def _verify(reader: Repository, point: str) -> str:
-    try:
-        return " ".join(reader.verify(point).problems)
-    except BlocksnapError as error:
-        return error.sentences()
-
-
-def _read(reader: Repository, point: str) -> bytes | None:
-    try:
-        image = reader.open_image(point)
-        found = bytearray(image.size)
-        image.read_into(0, memoryview(found))
-    except BlocksnapError:
-        return None
-    return bytes(found)

@@ -12,8 +12,9 @@ from unittest.mock import patch
 
 from tests.sim import damage
 from tests.sim.inline import InlineExecutor
+from tests.sim.maintenance import Maintenance
 from tests.sim.source import Source
-from tests.sim.world import VOLUME, World, need
+from tests.sim.world import World, need
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ class Outcome:
     seed: int
     steps: int = 0
     points: int = 0
+    expired: int = 0
     counts: dict[str, int] = field(default_factory=dict)
 
 
@@ -69,9 +71,12 @@ def played(world: World, play: Callable[[], T]) -> T:
 
 def _play(world: World, steps: int) -> Outcome:
     source, rng, outcome = Source(world), world.rng, Outcome(world.seed)
+    maintenance = Maintenance(world)
     deeds = {
         "commit": (12, source.commit),
-        "change": (3, source.change),
+        "prune": (1, maintenance.prune),
+        "hold": (1, maintenance.hold),
+        "round": (4, maintenance.round),
         "restart": (3, source.settle),
         "power cut": (1, lambda: _cut_power(world)),
         "damage": (1, lambda: damage.check(world)),
@@ -82,15 +87,16 @@ def _play(world: World, steps: int) -> Outcome:
         source.change()
         name = rng.choices(names, weights)[0]
         outcome.counts[name] = outcome.counts.get(name, 0) + 1
-        if name != "commit":
+        if name in ("restart", "power cut", "damage"):
             world.tell(name)
         deeds[name][1]()
         if world.is_shaken and rng.random() < 0.3:
             world.tell("power cut")
             _cut_power(world)
-        _check(world, rng.sample(list(world.points), min(SAMPLE, len(world.points))))
+        _check(world, maintenance, SAMPLE)
     source.settle()
-    _check(world, list(world.points))
+    _check(world, maintenance, len(world.points))
+    outcome.expired = len(world.expired)
     damage.check(world)
     outcome.steps, outcome.points = steps, len(world.points)
     return outcome
@@ -101,15 +107,12 @@ def _cut_power(world: World) -> None:
         world.tell(f"  the power cut {line}")
 
 
-def _check(world: World, names: list[str]) -> None:
-    """What is listed is what was committed, and the points ``names`` read back byte by byte."""
-    reader = world.reader()
-    listed = {o.name for o in reader.outlines(VOLUME)}
-    lost = set(world.points) - listed
-    need(not lost, f"committed and not listed: {sorted(lost)}")
-    unknown = sorted(listed - set(world.points))
-    need(len(unknown) <= 1, f"listed and never committed: {unknown}")  # one may be in doubt
-    for name in names:
+def _check(world: World, maintenance: Maintenance, count: int) -> None:
+    """What is listed is what was committed, and ``count`` points read back byte by byte."""
+    maintenance.watch()
+    unknown = world.unknown  # one may be in doubt
+    need(len(unknown) <= 1, f"listed and never committed: {unknown}")
+    for name in world.rng.sample(list(world.points), min(count, len(world.points))):
         read(world, name)
 
 

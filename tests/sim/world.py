@@ -73,17 +73,24 @@ class Known:
 
 @dataclass
 class World:
-    """One seed's world; ``log`` has a line for each operation."""
+    """One seed's world.
+
+    ``points`` are those that were committed and must be listed; ``log`` has a line for each
+    operation.
+    """
 
     seed: int
     lies: bool = False
     now: float = START
     points: dict[str, Known] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
+    forgotten: dict[str, int] = field(default_factory=dict)  # name: until, µs
+    expired: dict[str, Known] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)  # listed, and not known to be committed
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
-        self.objects = MemoryObjects()
+        self.objects = MemoryObjects(clock=lambda: self.now)
         self.keys = make_repository(self.objects)
         self.place = Place(self.objects, lies=self.lies)
 
