@@ -87,6 +87,15 @@ class Collected:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Marked:
+    """What a run found to live: the manifest it left, names of the listed points, their mark."""
+
+    loaded: LoadedManifest
+    listed: tuple[str, ...]
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Seen:
     # What was listed and marked; ``names`` are all objects under p/ as they were then.
     there: Named
@@ -111,6 +120,9 @@ class Collector:
         now_us: the time, for people; ages are the store's.
         patience: how long things are left alone.
         cancelled: asked often whether to stop.
+
+    Attributes:
+        marked: set by a run that went to its end; repacking goes on from it.
     """
 
     store: ObjectStore
@@ -125,6 +137,7 @@ class Collector:
         self._lists = CollectionLists(self.store, self.key.source, self.volume_id)
         self._reader = PointReader(self.store, self.key.source, self.key)
         self._quiet: bool | None = None
+        self.marked: Marked | None = None
 
     def run(self) -> Collected:
         """Sweep the list that waits, if it may be, and publish the next one.
@@ -151,7 +164,8 @@ class Collector:
             for epoch in open_epochs:
                 done, gone = self._sweep(epoch, seen)
         made = self._condemn(seen, gone)
-        self._note(seen, made)
+        listed = tuple(entry_name(self.volume_id, entry) for entry in seen.points)
+        self.marked = Marked(self._note(seen, made), listed, seen.mark)
         return Collected(
             deleted=done.count, size=done.size, spared=done.spared,
             condemned=len(made.names) if made else 0, lost=seen.packs.lost,
@@ -317,7 +331,7 @@ class Collector:
         except StoreMissingError:
             return 0.0
 
-    def _note(self, seen: _Seen, made: Condemned | None) -> None:
+    def _note(self, seen: _Seen, made: Condemned | None) -> LoadedManifest:
         sizes = {ref.name: ref.size for one in seen.loaded.manifest.moved for ref in one.packs}
         sizes |= {name: place.ref.size for name, place in seen.mark.live.places.items()}
         size = sum(sizes[name] for name in seen.packs.used)
@@ -335,7 +349,7 @@ class Collector:
                 ),
             )  # fmt: skip
 
-        revise(self._manifests, self.volume_id, change, now_us=self.now_us)
+        return revise(self._manifests, self.volume_id, change, now_us=self.now_us)
 
 
 def _refused(problems: Sequence[str]) -> RefusedError:

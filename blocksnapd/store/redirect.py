@@ -95,7 +95,7 @@ class Redirected:
         mine = np.isin(packs, np.array(list(touched), dtype=np.uint64))
         blocks, locations = expand(runs.take(mine))
         moved = _moved(locations, touched)
-        both = join([runs.take(~mine), _runs(blocks, moved)])
+        both = join([runs.take(~mine), joined_runs(blocks, moved)])
         return both.take(np.argsort(both.starts, kind="stable"))
 
 
@@ -131,7 +131,8 @@ def _moved(locations: U64, touched: dict[int, list[tuple[Patch, int]]]) -> U64:
     return moved
 
 
-def _runs(blocks: U64, locations: U64) -> Runs:
+def joined_runs(blocks: U64, locations: U64) -> Runs:
+    """Return blocks, ascending, and the place of each as runs."""
     # Runs end where either the blocks or their places do not go on.
     _, lengths = runs_of(blocks)
     heads = np.zeros(len(blocks), dtype=np.bool_)

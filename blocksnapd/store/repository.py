@@ -49,6 +49,7 @@ from blocksnapd.store.point_format import (
 )
 from blocksnapd.store.point_reader import PointReader
 from blocksnapd.store.redirect import Redirected
+from blocksnapd.store.repacked import MovedPacks, Relocated
 from blocksnapd.store.sink import Sink, check_free
 from blocksnapd.store.stack import open_point
 from blocksnapd.store.verify import ObjectCheck, Verifier, VerifyReport
@@ -60,7 +61,9 @@ if TYPE_CHECKING:
     from blocksnapd.model import Kind, PointHead, RestorePoint, Wanted
     from blocksnapd.ports import KnownContent
     from blocksnapd.store.objects import ObjectStore
+    from blocksnapd.store.point_reader import LoadedPoint
     from blocksnapd.store.redirect import ContentMap
+    from blocksnapd.store.stack import Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,13 +270,7 @@ class Repository:
         reader, key = self._reader(), self._restore_key()
         wanted = (point, "") if isinstance(point, str) else (point.name, point.digest)
         loaded, stack = open_point(self._store, reader, *wanted)
-        header, patches = loaded.object.header, stack.manifest.patches
-        found: ContentMap = stack
-        if patches:
-            found = Redirected(
-                stack, patches, volume_id=header.volume_id, block_size=header.block_size
-            )
-        return Image(self._store, key, loaded.point, found)
+        return Image(self._store, key, loaded.point, self._content(loaded, stack))
 
     def verify(
         self,
@@ -293,11 +290,30 @@ class Repository:
         if data:
             self._restore_key()
         name = point if isinstance(point, str) else point.name
-        return Verifier(self._store, self._reader(), progress).verify(name, with_data=data)
+        verifier = Verifier(self._store, self._reader(), self._content, progress)
+        return verifier.verify(name, with_data=data)
 
     def history(self, volume_id: str) -> tuple[ObjectCheck, ...]:
         """Check tag and chain of every point of a volume, oldest first; needs no restore.key."""
         return Verifier(self._store, self._reader()).history(volume_id)
+
+    def _content(self, loaded: LoadedPoint, stack: Stack) -> ContentMap:
+        # Where content lies now, which is not where layers say if maintenance moved or mended it.
+        header, manifest = loaded.object.header, stack.manifest
+        volume_id, block_size = header.volume_id, header.block_size
+        found: ContentMap = stack
+        if manifest.patches:
+            found = Redirected(found, manifest.patches, volume_id=volume_id, block_size=block_size)
+        if manifest.moved:
+            moved = MovedPacks(
+                self._store,
+                self._reader().metadata_key,
+                manifest.moved,
+                volume_id=volume_id,
+                block_size=block_size,
+            )
+            found = Relocated(found, moved)
+        return found
 
     def _names(self, volume_id: str) -> list[str]:
         return [n for n in self._store.list_names(points_prefix(volume_id)) if is_point_name(n)]

@@ -8,7 +8,9 @@ from msgspec.structs import replace
 
 from blocksnapd.maintain.collect import Collected, Collector
 from blocksnapd.maintain.merge import merge_due
+from blocksnapd.maintain.repack import Repacked, Repacker
 from blocksnapd.store.collection_lists import CollectionLists
+from blocksnapd.store.frames import SMALL
 from blocksnapd.store.listing import entry_name
 from blocksnapd.store.names import packs_prefix, points_prefix
 from tests.fakes.memory_objects import MemoryObjects
@@ -44,9 +46,7 @@ class CollectLab(MergedLab):
         self.kept = [(point, image) for point, image in self.kept if point.seq not in seqs]
 
     def collector(self, store: ObjectStore | None = None, **more: object) -> Collector:
-        return Collector(
-            store or self.store, self.key, VOLUME, lambda: int(self.now * 1e6), **more
-        )
+        return Collector(store or self.store, self.key, VOLUME, lambda: int(self.now * 1e6), **more)
 
     def collect(self, **more: object) -> Collected:
         return self.collector(**more).run()
@@ -57,6 +57,18 @@ class CollectLab(MergedLab):
         self.collect()
         self.pass_days(2)
         return self.collect()
+
+    def repack(self, *, with_data: bool, budget: int = 1 << 40) -> Repacked:
+        """Mark, and repack with restore.key or with maintenance.key; collects on the way."""
+        collector = self.collector()
+        collector.run()
+        marked = collector.marked
+        assert marked is not None
+        key = self.keys if with_data else self.key
+        return Repacker(
+            self.store, key, self.manifests, marked.loaded, marked.mark, marked.listed,
+            now_us=lambda: int(self.now * 1e6), packing=SMALL,
+        ).run(budget=budget)  # fmt: skip
 
     def packs(self) -> list[str]:
         return self.store.list_names(packs_prefix(VOLUME))

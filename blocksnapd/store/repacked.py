@@ -1,0 +1,172 @@
+"""A map whose packs were repacked: content is read where it lies now. Edge. Thread-safe.
+
+Layers name the first place of a block for ever; a manifest's ``moved`` tells which packs hold the
+living blocks of such a pack now, and those tell, per block, where it came from. Only who reads
+content asks: this stands between a map and its reader, and opens tails as they are needed.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from blocksnapd.errors import RepositoryFormatError
+from blocksnapd.store.layers import PackPlace
+from blocksnapd.store.pack_reader import PackReader
+from blocksnapd.store.redirect import joined_runs
+from blocksnapd.store.runs import SLOT_BITS, SLOT_MASK, Runs, expand, join
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from blocksnapd.model import U64
+    from blocksnapd.store.keys import MaintenanceKey
+    from blocksnapd.store.manifest_format import Moved
+    from blocksnapd.store.objects import ObjectStore
+    from blocksnapd.store.point_format import PackRef
+    from blocksnapd.store.redirect import ContentMap
+
+
+class _Table(NamedTuple):
+    # Where the slots of one origin are: ``slots`` ascend, ``locations`` count in packs.
+    slots: U64
+    locations: U64
+
+
+class MovedPacks:
+    """Where repacked blocks lie, of one volume; ``places`` only grows.
+
+    Memory: 16 bytes for each block of the packs that were asked for.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        key: MaintenanceKey,
+        moved: Iterable[Moved],
+        *,
+        volume_id: str,
+        block_size: int,
+    ) -> None:
+        self.places: list[PackPlace] = []
+        self._store, self._key = store, key
+        self._volume_id, self._block_size = volume_id, block_size
+        self._moved = {one.origin: one.packs for one in moved}
+        self._numbers: dict[str, int] = {}
+        self._tables: dict[str, _Table] = {}
+        self._read: set[str] = set()
+        self._parts: dict[str, list[_Table]] = {}
+        self._lock = Lock()
+
+    def __contains__(self, origin: str) -> bool:
+        return origin in self._moved
+
+    def find(self, origin: str, slots: U64) -> U64:
+        """Return where the blocks of ``slots`` lie now; locations count in ``places``.
+
+        Raises:
+            RepositoryFormatError: some were not moved. ChecksumError, StoreError: a pack cannot
+                be read.
+        """
+        table = self._table(origin)
+        at = np.minimum(np.searchsorted(table.slots, slots), max(0, len(table.slots) - 1))
+        if not len(table.slots) or (table.slots[at] != slots).any():
+            raise RepositoryFormatError(
+                f"blocks of {origin} are not in the packs it was repacked into",
+                effect="They cannot be read.",
+                hint="Run verify to learn which points and ranges are affected.",
+            )
+        return table.locations[at]
+
+    def _table(self, origin: str) -> _Table:
+        with self._lock:
+            if origin not in self._tables:
+                for ref in self._moved[origin]:
+                    self._read_pack(ref)
+                parts = self._parts.get(origin, [])
+                slots = np.concatenate([np.zeros(0, np.uint64), *(part.slots for part in parts)])
+                where = np.concatenate(
+                    [np.zeros(0, np.uint64), *(part.locations for part in parts)]
+                )
+                order = np.argsort(slots, kind="stable")
+                self._tables[origin] = _Table(slots[order], where[order])
+            return self._tables[origin]
+
+    def _read_pack(self, ref: PackRef) -> None:
+        if ref.name in self._read:
+            return
+        place = PackPlace(ref, self._volume_id, self._block_size, ref.name, 0)
+        origins = PackReader(self._store, place, self._key).index.origins
+        if origins is None:
+            raise RepositoryFormatError(f"{ref.name} is not a repacked pack")
+        number = np.uint64(len(self.places))
+        self.places.append(place)
+        self._read.add(ref.name)
+        for at, source in enumerate(origins.sources):
+            mine = origins.origins == at
+            if ref in self._moved.get(source.name, ()) and mine.any():
+                found = _Table(origins.slots[mine], (number << SLOT_BITS) + origins.here[mine])
+                self._parts.setdefault(source.name, []).append(found)
+
+
+class Relocated:
+    """``under``, read where ``moved`` tells."""
+
+    def __init__(self, under: ContentMap, moved: MovedPacks) -> None:
+        self._under, self._moved = under, moved
+        self._places: list[PackPlace] = []
+        self._numbers: dict[str, int] = {}
+        self._lock = Lock()
+
+    @property
+    def depth(self) -> int:
+        """How many layers it is made of."""
+        return self._under.depth
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What could not be used, and was done without."""
+        return self._under.problems
+
+    @property
+    def places(self) -> Sequence[PackPlace]:
+        """Where the packs are that were met so far."""
+        return self._places
+
+    def windows(self) -> Iterator[tuple[int, int]]:
+        """Yield blocks ``(first, end)``, ascending, that cover the image."""
+        return self._under.windows()
+
+    def content(self, first: int, end: int) -> Runs:
+        """Return where the content of these blocks lies now; raises as ``under`` and ``find``."""
+        runs = self._under.content(first, end)
+        places = self._under.places
+        packs = runs.locations >> SLOT_BITS
+        parts = []
+        for number in np.unique(packs).tolist():
+            part, place = runs.take(packs == np.uint64(number)), places[number]
+            if place.ref.name in self._moved:
+                parts.append(self._relocated(place.ref.name, part))
+            else:
+                own = np.uint64(self._number(place)) << SLOT_BITS
+                parts.append(Runs(part.starts, part.lengths, part.locations & SLOT_MASK | own))
+        both = join(parts)
+        return both.take(np.argsort(both.starts, kind="stable"))
+
+    def _relocated(self, origin: str, runs: Runs) -> Runs:
+        blocks, locations = expand(runs)
+        found = self._moved.find(origin, locations & SLOT_MASK)
+        packs = found >> SLOT_BITS
+        numbers = np.zeros(len(self._moved.places), dtype=np.uint64)
+        for pack in np.unique(packs).tolist():
+            numbers[pack] = self._number(self._moved.places[pack])
+        return joined_runs(blocks, numbers[packs] << SLOT_BITS | found & SLOT_MASK)
+
+    def _number(self, place: PackPlace) -> int:
+        with self._lock:
+            number = self._numbers.setdefault(place.ref.name, len(self._places))
+            if number == len(self._places):
+                self._places.append(place)
+            return number
