@@ -1,6 +1,6 @@
 """One number for a set of map entries (block, pack, slot), the same however runs are cut. Pure.
 
-See FORMAT.md § 12. A merge may lose nothing but what newer entries hide: the sums of its inputs,
+See FORMAT.md § 11. A merge may lose nothing but what newer entries hide: the sums of its inputs,
 less that of what is hidden, must be the sum of its output. It shows a lost, doubled, moved or
 exchanged entry; it is no defence against forgery, which sealing is for.
 """

@@ -2,7 +2,7 @@
 
     part box … | pack box … | directory box | footer
 
-See FORMAT.md § 12. A part is a stretch of the map in two tables; the directory tells where each
+See FORMAT.md § 11. A part is a stretch of the map in two tables; the directory tells where each
 part and each pack box lies, so that opening a place takes the tail, one part and one pack box.
 """
 

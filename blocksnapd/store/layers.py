@@ -1,6 +1,6 @@
 """Layers: a point's own, checked; any, read by pieces; and what a chain of them says. Pure.
 
-See FORMAT.md §§ 7 and 12. A map is runs (``runs.py``), so that opening a point costs memory by how
+See FORMAT.md §§ 7 and 11. A map is runs (``runs.py``), so that opening a point costs memory by how
 scattered the changes are, not by the size of the image.
 """
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from blocksnapd.store.layers import renumbered
-from blocksnapd.store.runs import SLOT_BITS, ZERO, Runs
-from blocksnapd.store.tables import check_locations
+from blocksnapd.errors import RepositoryFormatError
+from blocksnapd.store.runs import SLOT_BITS, SLOT_MASK, ZERO, Runs
 
 if TYPE_CHECKING:
     from blocksnapd.model import U64
@@ -37,13 +36,19 @@ class PackPlaces:
         Raises:
             RepositoryFormatError: a run passes the end of its pack. Others as ``Span.places``.
         """
-        content = runs.locations[runs.locations != ZERO]
+        is_content = runs.locations != ZERO
+        has = slice(None) if is_content.all() else is_content  # a slice makes no copy
+        content = runs.locations[has]
         if not len(content):
             return runs
-        numbers = self._numbers_of(span, content >> SLOT_BITS)
-        found = renumbered(runs, numbers)
-        check_locations(found.content(), self._slots)
-        return found
+        packs = content >> SLOT_BITS
+        numbers = self._numbers_of(span, packs)[packs]
+        slots = content & SLOT_MASK
+        if (slots + runs.lengths[has] > self._slots[numbers]).any():
+            raise RepositoryFormatError(f"{span.name} points outside its packs")
+        locations = np.full(len(runs), ZERO, dtype=np.uint64)
+        locations[has] = numbers << SLOT_BITS | slots
+        return Runs(runs.starts, runs.lengths, locations)
 
     def _numbers_of(self, span: Span, packs: U64) -> U64:
         with self._lock:

@@ -1,6 +1,6 @@
 """The packs that a layer object names, in boxes of a thousand or so. Pure.
 
-See FORMAT.md § 12. Digests are random and names nearly so: about 110 bytes a pack.
+See FORMAT.md § 11. Digests are random and names nearly so: about 110 bytes a pack.
 """
 
 from __future__ import annotations

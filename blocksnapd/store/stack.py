@@ -199,7 +199,8 @@ class Stack:
                     middle = (first + end) // 2
                     return join([self._overlaid(first, middle), self._overlaid(middle, end)])
                 found = overlay_all(layers)[0]
-                return found.take(self._said(found))
+                said = self._said(found)
+                return found if said.all() else found.take(said)
             except _LostError:
                 with self._lock:
                     if chain is self._chain:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
-MEASUREMENTS = ("bench_parse", "bench_store", "bench_restore", "bench_export", "bench_compare")
+MEASUREMENTS = (
+    "bench_parse",
+    "bench_store",
+    "bench_restore",
+    "bench_export",
+    "bench_open",
+    "bench_compare",
+)
 
 
 def main() -> int:
