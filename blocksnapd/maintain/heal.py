@@ -17,9 +17,9 @@ from blocksnapd.maintain.damage import DamageWalk
 from blocksnapd.maintain.history import History
 from blocksnapd.maintain.lost_tables import told_rows
 from blocksnapd.maintain.patched import Patched, patches_of
-from blocksnapd.maintain.tables import Tables
 from blocksnapd.store.point_reader import PointReader
 from blocksnapd.store.runs import SLOT_MASK, expand
+from blocksnapd.store.slot_tables import SlotTables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -94,7 +94,7 @@ def find_healing(
         return Healing(closes=_closes(told, {}))
     search = _Search(rows, lost)
     watched = _both(lost, origins)
-    walk, tables = DamageWalk(watched), Tables(store, key)
+    walk, tables = DamageWalk(watched), SlotTables(store, key)
     for step in history.steps():
         if step.change is not None:
             walk.apply(step.change)
@@ -126,7 +126,7 @@ class _Search:
         self._places: list[PackPlace] = []
         self._at = np.full((len(self._wanted), 2), -1, dtype=np.intp)  # (place, slot)
 
-    def look(self, change: Change, tables: Tables) -> None:
+    def look(self, change: Change, tables: SlotTables) -> None:
         """Note where a change holds what is wanted; a later one takes the place of an earlier."""
         if not len(self._wanted):
             return

@@ -15,10 +15,10 @@ import numpy as np
 from blocksnapd.maintain.damage import DamageWalk
 from blocksnapd.maintain.scratch import Scratch
 from blocksnapd.maintain.state_walk import UNKNOWN, StateWalk
-from blocksnapd.maintain.tables import Tables
 from blocksnapd.model import HASH_SIZE
 from blocksnapd.store.record_format import BadRows
 from blocksnapd.store.runs import SLOT_MASK, expand
+from blocksnapd.store.slot_tables import SlotTables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +55,7 @@ def told_rows(
     if not lost:
         return rows
     guesses = _Guesses(lost)
-    tables = Tables(store, key)
+    tables = SlotTables(store, key)
     for step in history.steps():
         if step.change is not None:
             guesses.learn(step.change, tables)
@@ -73,7 +73,7 @@ class _Guesses:
         self._guessed = {n: np.tile(UNKNOWN, (count, 1)) for n, count in size.items()}
         self._proven = {n: np.zeros(count, dtype=np.bool_) for n, count in size.items()}
 
-    def learn(self, change: Change, tables: Tables) -> None:
+    def learn(self, change: Change, tables: SlotTables) -> None:
         # Where a block lies that was lost just before, it was shipped again or has changed.
         before = self.walk.blocks
         for runs in change.windows():
@@ -89,7 +89,7 @@ class _Guesses:
                         self._guess(blocks[again], found)
         self.walk.apply(change)
 
-    def identities(self, tables: Tables, place: PackPlace, slots: Slots) -> U8 | None:
+    def identities(self, tables: SlotTables, place: PackPlace, slots: Slots) -> U8 | None:
         """Return what a table says or, of a lost one, what is guessed."""
         guessed = self._guessed.get(place.ref.name)
         if guessed is None:
@@ -130,7 +130,7 @@ class _Guesses:
             self._guessed[name][targets[new]] = identities[at[mine][new]]
 
 
-def _prove(history: History, tables: Tables, guesses: _Guesses, scratch: str | None) -> None:
+def _prove(history: History, tables: SlotTables, guesses: _Guesses, scratch: str | None) -> None:
     damage = DamageWalk(guesses.lost)
     with Scratch(scratch) as notes:
         sums = StateWalk(notes, lambda place, slots: guesses.identities(tables, place, slots))

@@ -24,9 +24,9 @@ from blocksnapd.maintain.other_objects import check_others
 from blocksnapd.maintain.patched import Patched
 from blocksnapd.maintain.scratch import Scratch
 from blocksnapd.maintain.state_walk import StateWalk
-from blocksnapd.maintain.tables import Tables
 from blocksnapd.store.pack_check import PackCheck, Slots, check_pack
 from blocksnapd.store.point_reader import PointReader
+from blocksnapd.store.slot_tables import SlotTables
 from blocksnapd.store.verify import ObjectCheck
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class VolumeVerifier:
                 check.problem = check.problem or "points tell different things of it"
             _note_pack(found, check)
 
-        tables = Tables(self._store, self._key, seen)
+        tables = SlotTables(self._store, self._key, seen)
         with Scratch(self._scratch) as scratch:
             walk = StateWalk(scratch, tables.identities)
             layers = LayerChecks(self._store, history, found.objects)

@@ -12,10 +12,12 @@ next cycle ships those blocks again; ``heal.py`` closes the record once they are
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from blocksnapd.errors import StoreError
 from blocksnapd.maintain.rolling import choose, verified_by_data
 from blocksnapd.maintain.verify_levels import VolumeVerifier
 from blocksnapd.model import HASH_SIZE
@@ -49,6 +51,7 @@ class Outcome:
         read_blocks: the same in blocks; 0 where packs were only compared with their digests.
         told: names of the records of damage that this run wrote.
         verified: points that count as verified now, for the manifest.
+        notes: what went wrong beside: records that could not be written.
     """
 
     level: Level
@@ -59,6 +62,7 @@ class Outcome:
     read_blocks: int
     told: tuple[str, ...]
     verified: tuple[Verified, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def is_whole(self) -> bool:
@@ -93,6 +97,7 @@ class VerifyRuns:
         )
         self.records = CheckRecords(store, key.source, volume_id)
         self._found: VolumeCheck | None = None
+        self._notes: list[str] = []
 
     def structure(self, now_us: int) -> Outcome:
         """Check everything but frames.
@@ -144,8 +149,8 @@ class VerifyRuns:
         bad = set(found.lost)
         checks = self._verifier.data(found, names)
         whole = [c.place.ref.name for c in checks if not c.problem and c.place.ref.name not in bad]
-        self.records.add_ok(whole, time_us=now_us)
-        self.records.join(found.packs, time_us=now_us)
+        self._write(lambda: self.records.add_ok(whole, time_us=now_us))
+        self._write(lambda: self.records.join(found.packs, time_us=now_us))
         written = self._tell(found, told, now_us)
         checked = told.checked | dict.fromkeys(whole, now_us)
         verified = verified_by_data(found.points, found.packs, checked, time_us=now_us)
@@ -155,23 +160,34 @@ class VerifyRuns:
 
     def _tell(self, found: VolumeCheck, told: Told, now_us: int) -> list[str]:
         # Only what is new; a record of what no point needs would ask for nothing.
-        written = []
+        written: list[str] = []
         for name in found.lost:
             known = [_slots(bad) for bad in told.bad.values() if bad.name == name]
             new = _bad_records(found, name, known, now_us)
-            written += [self.records.add_bad(record) for record in new]
+            for record in new:
+                self._write(partial(self._add_bad, record, written))
         lost = _lost_object(found)
         if lost and all(bad.name != lost for bad in told.bad.values()):
             text = "the newest point cannot be read without it"
             record = BadRecord(lost, text, now_us, found.newest_seq)
-            written.append(self.records.add_bad(record))
+            self._write(partial(self._add_bad, record, written))
         return written
 
     def _close_lost_objects(self, told: Told, now_us: int) -> None:
         # The newest image is known again: nothing that follows builds on what was lost.
         for name, bad in told.bad.items():
             if bad.pack is None:
-                self.records.close(name, time_us=now_us)
+                self._write(partial(self.records.close, name, time_us=now_us))
+
+    def _add_bad(self, record: BadRecord, written: list[str]) -> None:
+        written.append(self.records.add_bad(record))
+
+    def _write(self, write: Callable[[], object]) -> None:
+        # Who may only read the repository learns what is damaged all the same.
+        try:
+            write()
+        except StoreError as error:
+            self._notes.append(f"What was found could not be recorded: {error.message}")
 
     def _outcome(
         self,
@@ -190,8 +206,9 @@ class VerifyRuns:
                 problems.append(f"{text} (found earlier, not healed yet)")
         damaged = sum(len(np.unique(slots)) for slots, _ in found.uses.values())
         return Outcome(
-            level, found, tuple(problems), damaged, read[0], read[1], tuple(written), verified
-        )
+            level, found, tuple(problems), damaged, read[0], read[1], tuple(written), verified,
+            tuple(dict.fromkeys(self._notes)),
+        )  # fmt: skip
 
 
 def _slots(bad: BadRecord) -> Slots:

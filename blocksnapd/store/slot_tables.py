@@ -1,4 +1,4 @@
-"""The tables of packs while a history is walked: the last few stay at hand. Edge."""
+"""The tables of packs while many are looked at in turn: the last few stay at hand. Edge."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SLOTS_MAX = 1 << 22  # 64 MiB of identities
 
 
-class Tables:
+class SlotTables:
     """Gives identities of slots; ``seen`` hears of each look at a tail. One thread."""
 
     def __init__(
