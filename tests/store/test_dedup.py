@@ -58,6 +58,8 @@ class DedupLab(Lab):
         for point, _ in self.kept:
             report = self.reader.verify(point)
             assert report.is_whole, report.problems
+            read = [check.name for check in report.objects]
+            assert len(read) == len(set(read)), "a pack was read for each point that refers to it"
             assert self.reader.load_point(point.name) == point
         objects = self.store.list_names("v/")
         assert sum(p.stored_bytes for p, _ in self.kept) == sum(map(self.store.size, objects))
