@@ -21,6 +21,11 @@ RECEIVE_SIZE: Final = 64 << 10
 JOIN_SIZE_MAX: Final = 16 << 10  # buffers up to this go out together
 TLS_SLICE_SIZE: Final = 64 << 10
 END_S: Final = 1.0
+# A client whose machine vanished is given up after two minutes; one that only idles never is.
+_KEEPALIVE: Final = {
+    socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEPCNT: 4,
+    socket.TCP_USER_TIMEOUT: 120_000,
+}  # fmt: skip
 
 
 class Stream:
@@ -31,6 +36,8 @@ class Stream:
         if connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in _KEEPALIVE.items():
+                connection.setsockopt(socket.IPPROTO_TCP, option, value)
         self._socket = connection
         self._loop = asyncio.get_running_loop()
         self._sending = asyncio.Lock()

@@ -15,16 +15,16 @@ DISKS = {"xfs": "/dev/ubda", "ext4": "/dev/ubdb"}
 def fill(kind: str) -> dict[str, str]:
     """Make files; those from the second half are in the log alone when the disk is cut off."""
     place, dice, digests = kit.MOUNT / kind, random.Random(kind), {}
-    for number in range(40):
+    for number in range(20):
         file = place / f"d{number % 5}" / f"file{number}"
         file.parent.mkdir(exist_ok=True)
-        data = dice.randbytes(dice.randrange(1, 60_000))
+        data = dice.randbytes(dice.randrange(1, 30_000))
         fd = os.open(file, os.O_WRONLY | os.O_CREAT)
         os.write(fd, data)
         os.fsync(fd)
         os.close(fd)
         digests[str(file.relative_to(place))] = hashlib.sha256(data).hexdigest()
-        if number == 20:
+        if number == 10:
             os.sync()
     return digests
 
