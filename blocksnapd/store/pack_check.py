@@ -22,6 +22,7 @@ from blocksnapd.store.pack_reader import PackReader
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from blocksnapd.model import U8
     from blocksnapd.store.keys import MaintenanceKey
     from blocksnapd.store.layers import PackPlace
     from blocksnapd.store.objects import ObjectStore
@@ -46,6 +47,7 @@ class PackCheck:
         reader: None when the tail cannot be read: then no slot can.
         lost: the slots that cannot be restored, ascending.
         blocks: how many blocks were read.
+        own_identities: those by slot, where the pack moved and no reader has them.
     """
 
     place: PackPlace
@@ -53,6 +55,14 @@ class PackCheck:
     reader: PackReader | None = None
     lost: Slots = field(default_factory=_no_slots)
     blocks: int = 0
+    own_identities: U8 | None = None
+
+    @property
+    def identities(self) -> U8 | None:
+        """The identities by slot, shape (slots, 16); None: nothing tells them."""
+        if self.own_identities is not None or self.reader is None:
+            return self.own_identities
+        return self.reader.index.identities
 
 
 def check_pack(
