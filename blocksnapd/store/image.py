@@ -32,6 +32,7 @@ SEGMENTS_SIZE_MAX = 16 << 20
 PACKS_SIZE_MAX = 32 << 20
 FRAMES_SIZE_MAX = 64 << 20
 _RUN_SIZE = 24
+_FEW_BLOCKS = 8 * SEGMENT_BLOCKS
 
 
 class Image:
@@ -130,20 +131,23 @@ class Image:
             cache.clear()
 
     def _extents(self, start: int, end: int) -> Iterator[Extents]:
-        size = self.block_size
-        low, high = np.uint64(start), np.uint64(end)
-        for first, stop in self._stack.windows():
-            if stop * size <= start or first * size >= end:
-                continue
-            runs = self._stack.content(max(first, start // size), min(stop, -(-end // size)))
-            if not len(runs):
-                continue
-            starts, ends = runs.starts, runs.ends
-            apart = starts[1:] != ends[:-1]
-            firsts = starts[np.concatenate([[True], apart])]
-            lasts = ends[np.concatenate([apart, [True]])]
-            unit = np.uint64(size)
-            yield Extents(np.maximum(firsts * unit, low), np.minimum(lasts * unit, high))
+        unit, low, high = np.uint64(self.block_size), np.uint64(start), np.uint64(end)
+        for runs in self._maps(start // self.block_size, -(-end // self.block_size)):
+            if len(runs):
+                starts, ends = runs.starts, runs.ends
+                apart = starts[1:] != ends[:-1]
+                firsts = starts[np.concatenate([[True], apart])]
+                lasts = ends[np.concatenate([apart, [True]])]
+                yield Extents(np.maximum(firsts * unit, low), np.minimum(lasts * unit, high))
+
+    def _maps(self, first: int, end: int) -> Iterator[Runs]:
+        # The map of these blocks: of few out of segments, which the next question may need too.
+        if end - first <= _FEW_BLOCKS:
+            yield from self._runs(first, end)
+            return
+        for low, high in self._stack.windows():
+            if low < end and high > first:
+                yield self._stack.content(max(low, first), min(high, end))
 
     def _runs(self, first: int, end: int) -> Iterator[Runs]:
         # The map of these blocks, out of segments that are kept for the next read.

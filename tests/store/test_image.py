@@ -187,7 +187,11 @@ def test_caches_stay_within_their_limits(small, monkeypatch):
     assert opened._frames.size == 0
 
 
-def test_extents_of_a_part_are_cut_and_those_of_all_come_in_windows(monkeypatch):
+@pytest.mark.parametrize("few", [0, 1 << 20])
+def test_extents_of_a_part_are_cut_and_those_of_all_come_in_windows(monkeypatch, few):
+    monkeypatch.setattr("blocksnapd.store.image._FEW_BLOCKS", few)
+    monkeypatch.setattr("blocksnapd.store.image.SEGMENT_BLOCKS", 7)
+    monkeypatch.setattr("blocksnapd.store.stack._STEP_RUNS", 3)
     monkeypatch.setattr("blocksnapd.store.stack.WINDOW_RUNS_MAX", 2)
     monkeypatch.setattr("blocksnapd.store.tables.RUNS_PER_PART_MAX", 2)
     lab = Lab(blocks=60)
