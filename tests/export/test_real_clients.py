@@ -132,7 +132,14 @@ def test_fio_verifies_what_it_wrote_to_an_overlay(tmp_path: Path):
             ("--rw=randwrite", "--bsrange=512-128k", "--bs_unaligned=1", "--iodepth=16"),
             ("--rw=write", "--bs=1m", "--iodepth=4", "--fsync=4"),
         ):
-            job = fio(served, "--size=12m", "--verify=crc32c", "--verify_fatal=1", *options)
+            job = fio(
+                served,
+                "--size=12m",
+                "--verify=crc32c",
+                "--verify_fatal=1",
+                "--verify_state_save=0",
+                *options,
+            )
             assert job["error"] == 0
             assert job["read"]["total_ios"] > 0  # the verification
         assert served.ask(lambda: served.server.open_count) >= 1
