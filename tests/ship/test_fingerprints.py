@@ -166,6 +166,16 @@ def test_content_is_found_by_what_it_is(tmp_path: Path) -> None:
     assert lies_at(store, second, rows(numbers(1, 5), 2)) == [(b"p2", 0), (b"p2", 1)]
 
 
+@pytest.mark.parametrize("byte", range(16))
+def test_all_of_an_identity_counts(tmp_path: Path, byte: int) -> None:
+    """Also what neither hint nor place look at: another content is never referred to."""
+    store = FingerprintStore(str(tmp_path / "f"))
+    ship(store, "p1", None, numbers(1), 1)
+    near = rows(numbers(1), 1)
+    near[0, byte] ^= 1
+    assert lies_at(store, opened(store, "p1"), near) == [(b"", 0)]
+
+
 def test_fingerprints_of_before_there_were_places_go_on(tmp_path: Path) -> None:
     store = FingerprintStore(str(tmp_path / "f"))
     ship(store, "p1", None, numbers(1, 2), 1)
