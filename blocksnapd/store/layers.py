@@ -1,7 +1,7 @@
-"""Layers: a point's own, checked; any, read by pieces; and what a chain of them says. Pure.
+"""Layers: what one point says, checked; any as a span that is read by pieces. Pure.
 
-See FORMAT.md §§ 7 and 11. A map is runs (``runs.py``), so that opening a point costs memory by how
-scattered the changes are, not by the size of the image.
+See FORMAT.md §§ 7 and 11. A map is runs (``runs.py``), so that memory goes with how scattered the
+changes are, not with the size of the image.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from blocksnapd.store.runs import (
     Runs,
     interleave,
     is_ascending,
-    overlay_all,
 )
 from blocksnapd.store.tables import check_locations, read_table
 
@@ -131,12 +130,6 @@ def renumbered(runs: Runs, numbers: U64) -> Runs:
     return Runs(runs.starts, runs.lengths, locations)
 
 
-def relocate(runs: Runs, first_pack: int) -> Runs:
-    """Return ``runs`` with pack indexes that count from ``first_pack``."""
-    moved = runs.locations + np.uint64(first_pack << 32)
-    return Runs(runs.starts, runs.lengths, np.where(runs.locations == ZERO, ZERO, moved))
-
-
 def floors(heads: Sequence[tuple[int, int]], blocks: int) -> list[int]:
     """Return from which block on each layer of a chain tells everything.
 
@@ -149,15 +142,3 @@ def floors(heads: Sequence[tuple[int, int]], blocks: int) -> list[int]:
         found.append(min(floor, blocks))
         blocks = own_blocks
     return found
-
-
-def flatten(layers: Sequence[Layer]) -> Runs:
-    """Return the content that ``layers``, oldest to newest, the first full, add up to."""
-    limits = floors([(layer.blocks, layer.floor) for layer in layers], 0)
-    newest_first, end = [], None
-    for layer, floor in zip(reversed(layers), reversed(limits), strict=True):
-        newest_first.append(layer.runs if end is None else layer.runs.cut(0, end))
-        end = floor if end is None else min(end, floor)
-        if end == 0:
-            break
-    return overlay_all(newest_first)[0].content()

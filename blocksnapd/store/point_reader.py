@@ -1,21 +1,15 @@
-"""Reading points: one, or a chain back to its full one. Edge. Thread-safe."""
+"""Reading points. Edge. Thread-safe."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from blocksnapd.errors import KeyMissingError, NotFoundError, StoreMissingError
 from blocksnapd.model import RestorePoint
 from blocksnapd.store.layers import (
-    Layer,
     PackPlace,
-    check_layer,
-    flatten,
     pack_places,
-    renumbered,
 )
 from blocksnapd.store.point_format import (
     POINT_SIZE_MAX,
@@ -25,12 +19,10 @@ from blocksnapd.store.point_format import (
     open_body,
     unpack_point,
 )
-from blocksnapd.store.seal import damaged
 
 if TYPE_CHECKING:
     from blocksnapd.store.keys import MaintenanceKey, SourceKey
     from blocksnapd.store.objects import ObjectStore
-    from blocksnapd.store.runs import Runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +46,6 @@ class LoadedPoint:
             deduplicated_bytes=self.body.deduplicated_bytes,
         )  # fmt: skip
 
-    def layer(self) -> Layer:
-        """Return its layer, checked; locations count in its own packs.
-
-        Raises:
-            RepositoryFormatError: the layer is not sound.
-        """
-        return check_layer(self.object.header, self.body)
-
     def places(self) -> list[PackPlace]:
         """Return where its packs are.
 
@@ -69,19 +53,6 @@ class LoadedPoint:
             RepositoryFormatError: the inline pack is not as large as said.
         """
         return pack_places(self.object.header, self.body, self.object.inline_at)
-
-    def check(self) -> None:
-        """Make sure that layer and packs are sound; raises as they do."""
-        self.layer()
-        self.places()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PointMap:
-    """Where the content of a point's image is; locations count in ``places``."""
-
-    runs: Runs
-    places: list[PackPlace]
 
 
 class PointReader:
@@ -125,35 +96,3 @@ class PointReader:
         private = self.metadata_key.metadata_private
         found = self.load_clear(name)
         return LoadedPoint(found, open_body(found, private))
-
-    def chain(self, name: str, digest: str = "") -> list[LoadedPoint]:
-        """Return the points from the nearest full one up to ``name``, oldest first.
-
-        Raises:
-            ChecksumError: one has not the digest its successor (or ``digest``) says.
-            NotFoundError: one is gone. RepositoryFormatError: one is of another format.
-        """
-        found: list[LoadedPoint] = []
-        while not found or found[-1].object.header.kind != "full":
-            loaded = self.load(name)
-            if digest and loaded.object.digest != digest:
-                raise damaged(f"{name} (it has another digest than its successor says, so it)")
-            found.append(loaded)
-            name, digest = loaded.object.header.prev_name, loaded.object.header.prev_digest
-        return found[::-1]
-
-
-def map_of(chain: list[LoadedPoint]) -> PointMap:
-    """Return the map that ``chain``, from a full point on, adds up to.
-
-    Raises:
-        RepositoryFormatError: a layer is not sound.
-    """
-    places: list[PackPlace] = []
-    layers: list[Layer] = []
-    for loaded in chain:
-        layer, own = loaded.layer(), loaded.places()
-        numbers = np.arange(len(own), dtype=np.uint64) + np.uint64(len(places))
-        layers.append(Layer(renumbered(layer.runs, numbers), layer.blocks, layer.floor))
-        places += own
-    return PointMap(flatten(layers), places)

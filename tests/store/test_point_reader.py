@@ -1,12 +1,13 @@
-"""Chains of points: followed by name and digest back to the nearest full one, no further."""
+"""Points that are opened: genuine, whole, with the key at hand; everyone else is told why not."""
 
 from __future__ import annotations
 
 import pytest
 
-from blocksnapd.errors import ChecksumError, NotFoundError
-from blocksnapd.store.point_reader import PointReader, map_of
+from blocksnapd.errors import ChecksumError, KeyMissingError, NotFoundError
+from blocksnapd.store.point_reader import PointReader
 from tests.store.support import Lab
+from tests.store.walking import walked
 
 
 @pytest.fixture(scope="module")
@@ -26,28 +27,42 @@ def reader(lab) -> PointReader:
     return PointReader(lab.store, lab.keys.source, lab.keys)
 
 
-def test_a_chain_ends_at_the_nearest_full_point(lab, reader):
-    chain = reader.chain(lab.kept[4][0].name, lab.kept[4][0].digest)
-    assert [loaded.point.seq for loaded in chain] == [3, 4, 5]
-    assert [loaded.point for loaded in chain] == [point for point, _ in lab.kept[2:]]
-    assert len(reader.chain(lab.kept[2][0].name)) == 1
+def test_a_point_is_what_was_committed(lab, reader):
+    for point, _ in lab.kept:
+        assert reader.load(point.name).point == point
+        assert reader.load_clear(point.name).digest == point.digest
 
 
-def test_another_digest_than_asked_for_is_refused(lab, reader):
-    with pytest.raises(ChecksumError, match="another digest"):
-        reader.chain(lab.kept[4][0].name, "0" * 64)
+def test_its_packs_lie_within_it_or_beside_it(lab, reader):
+    places = reader.load(lab.kept[2][0].name).places()
+    assert [place.holder for place in places] == [lab.kept[2][0].name]
+    assert places[0].offset == reader.load_clear(lab.kept[2][0].name).inline_at
+    assert reader.load(lab.kept[4][0].name).places() == []  # it only zeroed
 
 
-def test_a_gap_in_the_chain_is_told(lab, reader, monkeypatch):
-    without = dict(lab.store.objects)
-    del without[lab.kept[3][0].name]
-    monkeypatch.setattr(lab.store, "objects", without)
+def test_what_is_gone_or_damaged_is_told(lab, reader, monkeypatch):
+    name = lab.kept[3][0].name
+    objects = dict(lab.store.objects)
+    monkeypatch.setattr(lab.store, "objects", objects)
+    objects[name] = objects[name][:-1] + b"x"
+    with pytest.raises(ChecksumError):
+        reader.load(name)
+    del objects[name]
     with pytest.raises(NotFoundError, match="there is no point"):
-        reader.chain(lab.kept[4][0].name)
+        reader.load(name)
 
 
-def test_the_map_holds_what_the_image_holds(lab, reader):
-    mapped = map_of(reader.chain(lab.kept[4][0].name))
-    assert mapped.runs.blocks == 19
-    assert len(mapped.places) == 2  # the last point only zeroed
-    assert {place.holder for place in mapped.places} == {p.name for p, _ in lab.kept[2:4]}
+def test_without_a_key_of_metadata_only_the_clear_part_opens(lab):
+    reader = PointReader(lab.store, lab.keys.source, None)
+    name = lab.kept[0][0].name
+    assert reader.load_clear(name).header.seq == 1
+    with pytest.raises(KeyMissingError, match=r"maintenance\.key or restore\.key"):
+        reader.load(name)
+
+
+def test_the_walk_of_tests_knows_what_the_image_holds(lab, reader):
+    found = walked(reader, lab.kept[4][0].name)
+    assert sorted(found) == [block for block in range(20) if block != 3]
+    assert {name for name, _ in found.values()} == {
+        place.ref.name for at in (2, 3) for place in reader.load(lab.kept[at][0].name).places()
+    }

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from blocksnapd.errors import RepositoryFormatError
 from blocksnapd.store import tables
 from blocksnapd.store.entry_sum import entry_sum, pack_weight
+from blocksnapd.store.layers import check_layer
 from blocksnapd.store.point_reader import LoadedPoint, PointReader
 from blocksnapd.store.point_span import PointSpan
 from blocksnapd.store.tables import pack_table
@@ -53,7 +54,7 @@ def point_of(loaded: LoadedPoint, runs: Runs, zeros: Runs | None = None) -> Load
 def test_a_window_is_the_whole_cut(loaded, monkeypatch, runs, windows):
     monkeypatch.setattr(tables, "RUNS_PER_PART_MAX", 3)
     point = point_of(loaded, runs)
-    span, whole = PointSpan(point), point.layer()
+    span, whole = PointSpan(point), check_layer(point.object.header, point.body)
     assert model(span.runs(0, 1 << 40)) == model(whole.runs) == model(runs)
     for first, length in itertools.pairwise(windows):
         cut = runs.cut(first, first + length)

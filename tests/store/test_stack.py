@@ -13,13 +13,13 @@ from blocksnapd.errors import ChecksumError, NotFoundError, StoreError
 from blocksnapd.maintain import merge as merge_module
 from blocksnapd.store import layer_writer, stack, tables
 from blocksnapd.store.entry_sum import entry_sum, pack_weight
-from blocksnapd.store.layers import Layer, flatten
-from blocksnapd.store.point_reader import PointReader, map_of
+from blocksnapd.store.point_reader import PointReader
 from blocksnapd.store.runs import ZERO, Runs
 from blocksnapd.store.stack import Stack, open_point
 from tests.maintain.merged_lab import MergedLab
-from tests.store.support import BLOCK, VOLUME
+from tests.store.support import BLOCK
 from tests.store.test_runs import model
+from tests.store.walking import walked
 
 
 @pytest.fixture
@@ -76,11 +76,7 @@ def test_any_window_is_the_whole_cut(small, seed, points, data):
     assert named(found, found.content(first, end)) == content
     if after == 0:
         reader = PointReader(lab.store, lab.keys.source, lab.keys)
-        mapped = map_of(reader.chain(lab.kept[-1][0].name))
-        names = [place.ref.name for place in mapped.places]
-        assert whole == {
-            block: (names[at >> 32], at & 0xFFFFFFFF) for block, at in model(mapped.runs).items()
-        }
+        assert whole == walked(reader, lab.kept[-1][0].name)
 
 
 @settings(
@@ -202,13 +198,13 @@ def test_many_points_that_nobody_merged_are_read_in_bounded_steps(monkeypatch):
     assert max(most) <= 1000
 
 
-def test_the_deepest_stack_reads_as_its_layers_do():
-    """``flatten`` of whole layers is the model."""
-    lab = grown(12, seed=5)
-    reader = PointReader(lab.store, lab.keys.source, lab.keys)
-    chain = reader.chain(lab.kept[-1][0].name)
-    layers: list[Layer] = [loaded.layer() for loaded in chain]
-    blocks = set(model(flatten(layers)))
-    found = Stack(lab.spans(), 0, 12)
-    assert set(model(found.content(0, 1 << 40))) == blocks
-    assert VOLUME in found.places[0].ref.name
+def test_ten_thousand_layers_are_laid_over_each_other_in_reasonable_time():
+    """Five weeks without maintenance: 10,000 points of 10 blocks each, all in one step."""
+    rng, given = np.random.default_rng(9), []
+    for number in range(10_000):
+        blocks = np.unique(rng.integers(0, 1 << 28, 10)).astype(np.uint64)
+        slots = np.arange(len(blocks), dtype=np.uint64) + np.uint64(number << 32)
+        given.append(Runs(blocks, np.ones(len(blocks), dtype=np.uint64), slots))
+    found, hidden = stack.overlay_all(given[::-1])
+    assert found.blocks + hidden.blocks == sum(runs.blocks for runs in given)
+    assert int(found.locations.max()) >> 32 == 9_999
