@@ -93,8 +93,8 @@ def find_healing(
     if not lost and not origins:
         return Healing(closes=_closes(told, {}))
     search = _Search(rows, lost)
-    watched = _both(lost, origins)
-    walk, tables = DamageWalk(watched), SlotTables(store, key)
+    watched, moved = _both(lost, origins), history.loaded.manifest.moved
+    walk, tables = DamageWalk(watched), SlotTables(store, key, moved=moved)
     for step in history.steps():
         if step.change is not None:
             walk.apply(step.change)

@@ -55,7 +55,7 @@ def told_rows(
     if not lost:
         return rows
     guesses = _Guesses(lost)
-    tables = SlotTables(store, key)
+    tables = SlotTables(store, key, moved=history.loaded.manifest.moved)
     for step in history.steps():
         if step.change is not None:
             guesses.learn(step.change, tables)

@@ -24,7 +24,7 @@ from blocksnapd.maintain.other_objects import check_others
 from blocksnapd.maintain.patched import Patched
 from blocksnapd.maintain.scratch import Scratch
 from blocksnapd.maintain.state_walk import StateWalk
-from blocksnapd.store.pack_check import PackCheck, Slots, check_pack
+from blocksnapd.store.moved_check import PackChecks
 from blocksnapd.store.point_reader import PointReader
 from blocksnapd.store.slot_tables import SlotTables
 from blocksnapd.store.verify import ObjectCheck
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from blocksnapd.store.layers import PackPlace
     from blocksnapd.store.manifest_format import LoadedManifest
     from blocksnapd.store.objects import ObjectStore
+    from blocksnapd.store.pack_check import PackCheck, Slots
     from blocksnapd.store.point_format import PackRef
 
 _LOST_SLOTS_MAX = 1 << 22
@@ -165,7 +166,7 @@ class VolumeVerifier:
                 check.problem = check.problem or "points tell different things of it"
             _note_pack(found, check)
 
-        tables = SlotTables(self._store, self._key, seen)
+        tables = SlotTables(self._store, self._key, seen, moved=found.manifest.manifest.moved)
         with Scratch(self._scratch) as scratch:
             walk = StateWalk(scratch, tables.identities)
             layers = LayerChecks(self._store, history, found.objects)
@@ -189,7 +190,8 @@ class VolumeVerifier:
         total, done = sum(place.ref.size for place in places), 0
         checks = []
         lost_before = {name: len(slots) for name, slots in found.lost.items()}
-        for check in self._read(places):
+        checker = PackChecks(self._store, self._key, found.manifest.manifest.moved)
+        for check in self._read(places, checker):
             checks.append(check)
             done += check.place.ref.size
             found.read_blocks += check.blocks
@@ -239,13 +241,13 @@ class VolumeVerifier:
                 "exchanged an entry, or the source was wrong"
             )
 
-    def _read(self, places: list[PackPlace]) -> Iterator[PackCheck]:
+    def _read(self, places: list[PackPlace], checker: PackChecks) -> Iterator[PackCheck]:
         def check(place: PackPlace) -> PackCheck | None:
             if self._cancelled():
                 return None
-            found = check_pack(self._store, place, self._key, with_data=True)
+            found = checker.check(place, with_data=True)
             if not len(found.lost):
-                found.reader = None  # its table is not needed any more
+                found.reader = found.own_identities = None  # its table is not needed any more
             return found
 
         with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="verify") as workers:
@@ -287,8 +289,8 @@ def _note_pack(found: VolumeCheck, check: PackCheck) -> None:
         found.objects[ref.name] = ObjectCheck(ref.name, ref.size, check.problem)
     if len(check.lost):
         found.lost[ref.name] = np.union1d(found.lost.get(ref.name, check.lost), check.lost)
-        if check.reader is not None:
-            found.identities[ref.name] = check.reader.index.identities
+        if check.identities is not None:
+            found.identities[ref.name] = check.identities
 
 
 def _groups(lost: dict[str, Slots]) -> Iterator[dict[str, Slots]]:

@@ -5,29 +5,36 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from blocksnapd.store.pack_check import PackCheck, Slots, check_pack
+from blocksnapd.store.moved_check import PackChecks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from blocksnapd.model import U8
     from blocksnapd.store.keys import MaintenanceKey
     from blocksnapd.store.layers import PackPlace
+    from blocksnapd.store.manifest_format import Moved
     from blocksnapd.store.objects import ObjectStore
+    from blocksnapd.store.pack_check import PackCheck, Slots
 
 SLOTS_MAX = 1 << 22  # 64 MiB of identities
 
 
 class SlotTables:
-    """Gives identities of slots; ``seen`` hears of each look at a tail. One thread."""
+    """Gives identities of slots; ``seen`` hears of each look at a tail. One thread.
+
+    ``moved``, a manifest's, tells where blocks lie now whose places are those of layers.
+    """
 
     def __init__(
         self,
         store: ObjectStore,
         key: MaintenanceKey,
         seen: Callable[[PackCheck], None] = lambda _check: None,
+        *,
+        moved: Iterable[Moved] = (),
     ) -> None:
-        self._store, self._key, self._seen = store, key, seen
+        self._checks, self._seen = PackChecks(store, key, moved), seen
         self._cached: OrderedDict[PackPlace, PackCheck] = OrderedDict()
         self._slots = 0
 
@@ -35,11 +42,11 @@ class SlotTables:
         """Return the identities of ``slots``, shape (n, 16); None: the table cannot be read."""
         check = self._cached.get(place)
         if check is None:
-            check = check_pack(self._store, place, self._key, with_data=False)
+            check = self._checks.check(place, with_data=False)
             self._seen(check)
             self._keep(check)
         self._cached.move_to_end(place)
-        return None if check.reader is None else check.reader.identities(slots)
+        return None if check.identities is None else check.identities[slots]
 
     def _keep(self, check: PackCheck) -> None:
         self._cached[check.place] = check
