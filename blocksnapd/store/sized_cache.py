@@ -1,4 +1,4 @@
-"""What was used last, as much of it as fits a size. Pure. Thread-safe."""
+"""What was used last, as much of it as fits a size. Edge (a lock). Thread-safe."""
 
 from __future__ import annotations
 
