@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec.structs import replace
 
 from blocksnapd.errors import BlocksnapError
-from blocksnapd.maintain.collect import Collector
+from blocksnapd.maintain.collect import Collector, Marked
 from blocksnapd.maintain.collect_rules import Patience
 from blocksnapd.maintain.heal import find_healing
 from blocksnapd.maintain.merge import merge_due
 from blocksnapd.maintain.prune import Pruner
+from blocksnapd.maintain.repack import Repacker
 from blocksnapd.maintain.revise import revise
 from blocksnapd.maintain.rolling import budget, with_verified
 from blocksnapd.maintain.spans import unmerged
 from blocksnapd.maintain.verify_runs import VerifyRuns
 from blocksnapd.store.check_records import CheckRecords
+from blocksnapd.store.frames import PACKING_DEFAULT
 from blocksnapd.store.listing import list_points
 from blocksnapd.store.manifests import Manifests
 from blocksnapd.store.names import manifests_prefix
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 _SECOND_US = 1_000_000
 MERGE_SIZE_MAX = 256 * MIB
+REPACK_SIZE_MIN = 64 * MIB  # of a small repository all at once
 DAY_S = 86_400.0
 PROBLEMS_MAX = 20
 
@@ -62,6 +65,7 @@ class Orders:
         merge_size: bytes of layers that one round may write.
         collect_s: seconds between two looks at what nothing needs any more.
         patience: how long that is left alone before it is deleted.
+        repack_share: of the bytes of packs, how much may be repacked at each such look, 0 to 1.
     """
 
     policy: Policy | None = None
@@ -70,6 +74,7 @@ class Orders:
     merge_size: int = MERGE_SIZE_MAX
     collect_s: float = DAY_S
     patience: Patience = field(default_factory=Patience)
+    repack_share: float = 0.1
 
 
 class Round:
@@ -239,9 +244,12 @@ class Round:
         manifest = self._manifests.newest(self._volume_id).manifest
         if self._now_us() - manifest.collected_us < self._orders.collect_s * _SECOND_US:
             return
-        collected = Collector(
+        collector = Collector(
             self._store, self._key, self._volume_id, self._now_us, self._orders.patience
-        ).run()
+        )
+        collected = collector.run()
+        if collector.marked is not None:
+            self._repack(collector.marked)
         revise(
             self._manifests,
             self._volume_id,
@@ -264,6 +272,24 @@ class Round:
                 "harmed: blocksnapctl verify VOLUME",
                 severity="critical",
                 packs=list(collected.lost[:PROBLEMS_MAX]),
+            )
+
+    def _repack(self, marked: Marked) -> None:
+        # Before more is written the old packs' room is still taken: a share at a time.
+        size = marked.loaded.manifest.pack_bytes
+        done = Repacker(
+            self._store, self._key, self._manifests, marked.loaded, marked.mark, marked.listed,
+            now_us=self._now_us, packing=PACKING_DEFAULT,
+        ).run(budget=max(REPACK_SIZE_MIN, round(self._orders.repack_share * size)))  # fmt: skip
+        if done.read:
+            self._tell(
+                "repacked",
+                f"{format_count(done.read, 'pack')} that were mostly dead became "
+                f"{format_count(done.written, 'pack')}: {format_size(done.written_size)} instead "
+                f"of {format_size(done.read_size)}, once the old ones are collected",
+                packs=done.read,
+                read_bytes=done.read_size,
+                written_bytes=done.written_size,
             )
 
     def _now_us(self) -> int:
