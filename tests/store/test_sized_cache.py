@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,3 +45,27 @@ def test_what_cannot_be_made_is_not_kept():
             continue
     assert len(calls) == 2
     assert len(cache) == 0
+
+
+def test_what_several_want_at_once_is_made_once():
+    """They wait for the first; where it fails, the next one tries."""
+    cache: SizedCache[int] = SizedCache(10, lambda value: value)
+    begun, go_on, calls = threading.Event(), threading.Event(), []
+
+    def make() -> int:
+        calls.append(1)
+        begun.set()
+        assert go_on.wait(10)
+        if len(calls) == 1:
+            raise ValueError
+        return 7
+
+    with ThreadPoolExecutor(4) as threads:
+        first = threads.submit(cache.get, "a", make)
+        assert begun.wait(10)
+        others = [threads.submit(cache.get, "a", make) for _ in range(3)]
+        assert cache.get("b", lambda: 2) == 2  # nobody else is held up
+        go_on.set()
+        assert isinstance(first.exception(10), ValueError)
+        assert [other.result(10) for other in others] == [7] * 3
+    assert len(calls) == 2
