@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from blocksnapd import __version__
 from blocksnapd.control.messages import DEFAULT_SOCKET, SOCKET_VARIABLE
-from blocksnapd.units import parse_duration
+from blocksnapd.units import parse_duration, parse_share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +49,13 @@ def parse(argv: Sequence[str], *, socket_path: str | None) -> argparse.Namespace
 def _duration(text: str) -> float:
     try:
         return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _share(text: str) -> float:
+    try:
+        return parse_share(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
@@ -147,7 +154,17 @@ def _doing(verb: _Verb) -> None:
     _key_options(restore, is_needed=True)
     verify = verb("verify", "Read points back and compare every block with its checksum.")
     verify.add_argument("item", nargs="?", metavar="VOLUME|POINT")
-    _key_options(verify, is_needed=True)
+    what = verify.add_mutually_exclusive_group()
+    what.add_argument(
+        "--data", type=_share, metavar="SHARE",
+        help="read so much of the data, the longest unread first; 0%% checks the structure alone "
+        "(default 100%%)",
+    )  # fmt: skip
+    what.add_argument(
+        "--source", action="store_true",
+        help="compare the newest point with the volume; what differs is in a new point",
+    )  # fmt: skip
+    _key_options(verify, is_needed=False)
     export = verb("export", "Offer a point as a disk over NBD, until Ctrl-C.")
     export.add_argument("point", nargs="?", metavar="POINT", help="left out: every point, by name")
     export.add_argument("--at", metavar="TIME", help="with a VOLUME for POINT: as of then")

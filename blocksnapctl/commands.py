@@ -21,7 +21,7 @@ from blocksnapd.control.messages import (
     EXIT_UNREACHABLE,
     looks_like_point,
 )
-from blocksnapd.errors import KeyMissingError, NotFoundError, RefusedError
+from blocksnapd.errors import KeyMissingError, NotFoundError, RefusedError, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -235,9 +235,13 @@ def restore(context: Context) -> int:
 
 
 def verify(context: Context) -> int:
-    """Read points back and compare every block with its checksum."""
-    item, request = context.arguments.item, {"kind": "verify"}
-    repo = context.arguments.repo
+    """Read points back and compare every block with its checksum, or the volume with the newest."""
+    item, repo = context.arguments.item, context.arguments.repo
+    if context.arguments.source:
+        return _verify_source(context, item)
+    request: dict[str, Any] = {"kind": "verify"}
+    if context.arguments.data is not None:
+        request["share"] = context.arguments.data
     if item is not None and looks_like_point(item):
         if repo is None:
             point = found_point(context.output, context.daemon, item)
@@ -255,6 +259,22 @@ def verify(context: Context) -> int:
         return follow(
             worker.client, started["id"], context.output, deadline=context.deadline, is_ours=True
         )
+
+
+def _verify_source(context: Context, item: str | None) -> int:
+    """Have the daemon compare a volume with its newest point; what differs goes into a new one."""
+    if item is None or looks_like_point(item):
+        raise UsageError(
+            "only a volume can be compared with what is in its newest point",
+            effect="Nothing was started.", hint="Name it: blocksnapctl verify --source VOLUME",
+        )  # fmt: skip
+    request = {"kind": "cycle", "volume": item, "full": True}
+    started = context.daemon.post("runs", body=request)
+    if started["joined"]:  # that one trusts what was tracked
+        context.output.say(f"{item}: a run is under way; the comparison follows it")
+        follow(context.daemon, started["id"], context.output, deadline=context.deadline)
+        started = context.daemon.post("runs", body=request)
+    return follow(context.daemon, started["id"], context.output, deadline=context.deadline)
 
 
 def _may_overwrite(context: Context, to: str) -> bool:

@@ -208,7 +208,7 @@ def progress(run: Run) -> str:
     if not expected:
         return clean(what)
     share = min(100, 100 * done // expected)
-    if run.get("kind") in {"verify", "prune"}:
+    if run.get("kind") == "prune":
         return clean(f"{what}  {done} of {expected} points")
     rate, eta = run.get("rate") or 0.0, run.get("eta")
     speed = f"  {format_size(rate)}/s" if rate else ""

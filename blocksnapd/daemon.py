@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -24,6 +25,7 @@ from blocksnapd.control.server import ControlServer
 from blocksnapd.cycle.lvm import Lvm
 from blocksnapd.errors import HostError
 from blocksnapd.maintain.prune import Pruner
+from blocksnapd.maintain.verify_runs import VerifyRuns
 from blocksnapd.metrics import Metrics
 from blocksnapd.runtime import notify
 from blocksnapd.runtime.clock import SystemClock
@@ -141,6 +143,7 @@ async def run_worker(
         repository, directory, book, clock,
         pruner=Pruner(LocalStore(directory), key, clock.now),
         pruning=Pruning(PlanBook(_own_plans()), book),
+        verify_runs=functools.partial(VerifyRuns, LocalStore(directory), key),
     )  # fmt: skip
     await operations.load()
     access = unix_socket.access_for(None, None)

@@ -30,6 +30,18 @@ def parse_size(text: str) -> int:
     return int(size)
 
 
+def parse_share(text: str) -> float:
+    """Return the fraction, 0 to 1, that a text like ``5%`` says.
+
+    Raises:
+        ValueError: not such a text.
+    """
+    found = re.fullmatch(r"(\d{1,3}(?:\.\d{1,6})?) ?%", text.strip())
+    if not found or float(found[1]) > 100:
+        raise ValueError(f"{text!r} is not a share from 0% to 100%; write it like '5%'")
+    return float(found[1]) / 100
+
+
 def parse_duration(text: str) -> float:
     """Return the seconds that ``text`` such as ``"5m"``, ``"1h30m"`` or ``"250ms"`` names.
 

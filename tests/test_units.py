@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocksnapd.units import format_duration, format_size, parse_duration, parse_size
+from blocksnapd.units import format_duration, format_size, parse_duration, parse_share, parse_size
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,16 @@ def test_sizes_for_people(size: int, text: str) -> None:
 )
 def test_durations_for_people(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [("5%", 0.05), (" 100% ", 1.0), ("0 %", 0.0), ("33.3%", 0.333)]
+)
+def test_shares(text, share):
+    assert parse_share(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["", "5", "101%", "-1%", "5%/week", "ten%", "1e1%"])
+def test_what_is_no_share(text):
+    with pytest.raises(ValueError, match="share"):
+        parse_share(text)

@@ -138,6 +138,7 @@ class Policy(TypedDict, total=False):
 class RunRequest(TypedDict, total=False):
     """POST /v1/runs. ``to`` is absolute; ``overwrite`` says the operator agreed to lose it.
 
+    ``share``, from 0 to 1, is how much of the data a verification reads; left out: all of it.
     ``policy`` is for whoever prunes a repository without a configuration. An export is at the
     socket ``unix`` or the address ``listen``, of ``point`` or of all; its files are for TLS, and
     ``open`` says the operator agreed that whoever reaches the address may read.
@@ -152,6 +153,7 @@ class RunRequest(TypedDict, total=False):
     overwrite: bool
     dry_run: bool
     policy: Policy
+    share: float
     unix: str
     listen: str
     writable: bool

@@ -54,6 +54,7 @@ class _RunRequest(_Body):
     overwrite: bool | None = None
     dry_run: bool | None = None
     policy: _Policy | None = None
+    share: Annotated[float, Field(ge=0, le=1)] | None = None
     unix: _Path | None = None
     listen: Annotated[str, Field(min_length=1, max_length=300)] | None = None
     writable: bool | None = None
@@ -70,7 +71,7 @@ _NEEDED = {
 _ALLOWED = {
     "cycle": {"volume", "tags", "full"},
     "restore": {"point", "to", "overwrite"},
-    "verify": {"volume", "point"},
+    "verify": {"volume", "point", "share"},
     "prune": {"volume", "dry_run", "policy"},
     "export": {
         "point",

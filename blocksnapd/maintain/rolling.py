@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from blocksnapd.store.manifest_format import Verified
@@ -14,21 +13,7 @@ if TYPE_CHECKING:
     from blocksnapd.store.manifest_format import Manifest
 
 _DAY_S = 86_400.0
-_SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,3})?)\s*%(\s*/\s*day)?")
 _RANK = {"structure": 0, "data": 1, "source": 2}
-
-
-def parse_share(text: str) -> float:
-    """Return the fraction that ``5%`` or ``5%/day`` says, above 0 and at most 1.
-
-    Raises:
-        ValueError: it says none.
-    """
-    found = _SHARE.fullmatch(text.strip())
-    share = float(found[1]) / 100 if found else 0.0
-    if not 0 < share <= 1:
-        raise ValueError(f"{text!r} is not a share between 0% and 100%; write it like '5%'")
-    return share
 
 
 def budget(packs: Mapping[str, PackUse], share: float, elapsed_s: float = _DAY_S) -> int:

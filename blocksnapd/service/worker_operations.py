@@ -33,8 +33,8 @@ from blocksnapd.service.exporting import Exporting
 from blocksnapd.service.prune_answers import PruneAnswers
 from blocksnapd.service.pruning import Place
 from blocksnapd.service.runs import RunAnswers
+from blocksnapd.service.verifying import Verifying
 from blocksnapd.store.names import is_point_name, parse_point_name
-from blocksnapd.units import format_count
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from blocksnapd.restore.progress import Progress
     from blocksnapd.service.pruning import Pruning
     from blocksnapd.service.runs import LiveRun, RunBook
+    from blocksnapd.service.verifying import RunsOf
     from blocksnapd.store.names import PointName
     from blocksnapd.store.repository import Repository
 
@@ -75,8 +76,10 @@ class WorkerOperations(RunAnswers, PruneAnswers):
         *,
         pruner: Pruner,
         pruning: Pruning,
+        verify_runs: RunsOf,
     ) -> None:
         self._repository = repository
+        self._verify_runs = verify_runs
         self._directory = directory
         RunAnswers.__init__(self, book)
         PruneAnswers.__init__(self, pruning, clock)
@@ -236,9 +239,9 @@ class WorkerOperations(RunAnswers, PruneAnswers):
             run.point, run.to = point["id"], request["to"]
             self._begin(run, lambda cancelled: self._restore(run, request, cancelled))
         elif kind == "verify":
-            names = await self._names_to_verify(request)
+            verify = await self._verification(request)
             run = self._queue(request, request.get("volume", ""), who)
-            self._begin(run, lambda cancelled: self._verify(run, names, cancelled))
+            self._begin(run, lambda cancelled: verify(run, cancelled))
         elif kind == "export":
             exporting = await Exporting.prepare(request, self, self._open_image)
             run = self._queue(request, exporting.volume, who)
@@ -250,19 +253,36 @@ class WorkerOperations(RunAnswers, PruneAnswers):
             )  # fmt: skip
         return {"schema": SCHEMA, "id": run.run_id, "joined": False}
 
-    async def _names_to_verify(self, request: RunRequest) -> list[str]:
+    async def _verification(
+        self, request: RunRequest
+    ) -> Callable[[LiveRun, Callable[[], bool]], None]:
+        """Return what verifies the point, the volume or everything that ``request`` names."""
+
+        def verifying(run: LiveRun, cancelled: Callable[[], bool]) -> Verifying:
+            return Verifying(self._repository, self._verify_runs, run, cancelled)
+
         if request.get("point"):
-            return [self._points[(await self.point(request["point"]))["id"]].name]
-        volume = request.get("volume")
-        found = [p.name for p in self._points.values() if volume in (None, "", p.facts.volume_name)]
-        found += self._unreadable  # of whichever volume: nothing in them can be believed
+            name = self._points[(await self.point(request["point"]))["id"]].name
+            return lambda run, cancelled: verifying(run, cancelled).point(name)
+        volume_ids, share = self._volumes_to_verify(request.get("volume")), request.get("share", 1)
+        now_us = round(self._clock.now() * 1_000_000)
+        return lambda run, cancelled: verifying(run, cancelled).volumes(
+            volume_ids, share=share, now_us=now_us
+        )
+
+    def _volumes_to_verify(self, volume: str | None) -> list[str]:
+        readable = {p.facts.volume_id: p.facts.volume_name for p in self._points.values()}
+        found = {i for i, name in readable.items() if volume in (None, "", name)}
+        # Of whichever volume: nothing in a point that cannot be read can be believed.
+        strange = {name.split("/")[1] for name in self._unreadable}
+        found |= {i for i in strange if not volume or i not in readable}
         if not found:
             raise NotFoundError(
                 f"there is no point of {volume or 'any volume'} in {self._directory}",
                 effect="Nothing was read.",
                 hint="List what there is with: blocksnapctl --repo URL points",
             )
-        return found
+        return sorted(found)
 
     def _queue(self, request: RunRequest, volume: str, who: Who) -> LiveRun:
         run = self._book.queue(request["kind"], volume)
@@ -324,28 +344,6 @@ class WorkerOperations(RunAnswers, PruneAnswers):
         run.to = report.path
         run.phases = {"write": report.write_s, "verify": report.verify_s}
         run.changed_bytes = report.written_bytes
-
-    def _verify(self, run: LiveRun, names: list[str], cancelled: Callable[[], bool]) -> None:
-        problems: list[str] = []
-        for index, name in enumerate(names):
-            if cancelled():
-                raise CancelledRunError("the verification was cancelled")
-            run.done_bytes, run.expected_bytes, run.phase = index, len(names), name
-            report = self._repository.verify(name)
-            point_id = report.point.facts.point_id if report.point else name
-            problems += [f"{point_id}: {problem}" for problem in report.problems]
-            run.shipped_bytes += report.checked_blocks
-        run.warnings = problems
-        if problems:
-            raise ChecksumError(
-                f"{len(problems)} problems were found in {len(names)} points",
-                effect="What is damaged can't be restored; everything else can.",
-                hint="The warnings name the points. Keep the repository as it is and restore from "
-                "another point; look at the disk it lies on.",
-            )
-        run.done_bytes = len(names)
-        points = format_count(len(names), "point")
-        run.reason = f"{points} whole, {format_count(run.shipped_bytes, 'block')} read"
 
     async def events(self, since: int, *, follow: bool) -> AsyncGenerator[Event, None]:  # noqa: ARG002
         """Yield nothing: a worker lives too short for a log."""

@@ -22,6 +22,7 @@ from blocksnapd.errors import UsageError
         {"kind": "verify"},
         {"kind": "verify", "volume": "vg0/home"},
         {"kind": "verify", "point": "p1"},
+        {"kind": "verify", "volume": "vg0/home", "share": 0.05},
         {"kind": "prune", "volume": "vg0/home"},
         {"kind": "prune", "volume": "vg0/home", "dry_run": True},
         {"kind": "prune", "volume": "v", "policy": {"keep": ["all for 2h"]}},
@@ -69,6 +70,8 @@ def test_good_ones_come_through_unchanged(request_: dict[str, object]) -> None:
         ('{"kind": "restore", "point": "p"}', "needs 'to'"),
         ('{"kind": "restore", "point": "p", "to": "x"}', "to: "),
         ('{"kind": "verify", "full": true}', "'full' means nothing"),
+        ('{"kind": "verify", "share": 1.5}', "share: "),
+        ('{"kind": "cycle", "volume": "v", "share": 0.5}', "'share' means nothing"),
     ],
 )
 def test_bad_ones_are_told_why(body: str, wanted: str) -> None:

@@ -126,7 +126,7 @@ point p51d9a0  412 MiB changed, 400 MiB shipped, 210 MiB stored
         ({"phase": "t", "done_bytes": 5, "expected_bytes": 10}, "vg0/home  t  5 B of 10 B  50%"),
         ({"phase": "t", "done_bytes": 11, "expected_bytes": 10}, "vg0/home  t  11 B of 10 B  100%"),
         ({"phase": "p1", "kind": "verify", "volume": "", "done_bytes": 1, "expected_bytes": 3},
-         "all volumes  p1  1 of 3 points"),
+         "all volumes  p1  1 B of 3 B  33%"),
         ({"phase": "t", "expected_bytes": 10, "rate": 5.0, "eta": 2.0},
          "vg0/home  t  0 B of 10 B  0%  5 B/s  ETA 2.0s"),
     ],

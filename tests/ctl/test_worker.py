@@ -129,6 +129,22 @@ async def test_verify_finds_the_repository_through_the_daemon(key: str) -> None:
         assert (await calling("verify", "p", *args)).code == 2
 
 
+async def test_verify_asks_for_a_share_or_for_the_source(key: str) -> None:
+    async with serving() as served:
+        at = ("--socket", served.path)
+        done = await calling("verify", "--source", "vg0/home", "--timeout", "0.2s", *at)
+        assert done.code == 124  # the run goes on, and it is a whole one
+        assert served.operations.asked[-1][0] == {
+            "kind": "cycle", "volume": "vg0/home", "full": True,
+        }  # fmt: skip
+        for wrong in (["--source"], ["--source", "p0002"], ["--source", "--data", "5%"],
+                      ["--data", "5"], ["--data", "101%"]):  # fmt: skip
+            assert (await calling("verify", *wrong, *at)).code == 2
+        found = await calling("verify", "vg0/home", *at)
+        assert "--key" in found.err
+    assert call("verify", "--data", "0%", "--repo", "/srv/repo", "--key", key).code == 0
+
+
 def test_a_passphrase_from_a_file(sealed: str, tmp_path: Path) -> None:
     (tmp_path / "words").write_text("open sesame\n")
     to = tmp_path / "image"

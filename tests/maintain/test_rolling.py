@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from blocksnapd.maintain.rolling import (
     budget,
     choose,
-    parse_share,
     verified_by_data,
     with_verified,
 )
@@ -26,20 +23,6 @@ PACKS = {n: use(n, size, seq) for n, size, seq in [("a", 100, 1), ("b", 50, 1), 
 
 def point(seq: int, *, whole: bool = True, known: bool = True) -> PointCheck:
     return PointCheck(f"n{seq}", f"p{seq}", seq, 4096, 4096, known, has_own_problem=not whole)
-
-
-@pytest.mark.parametrize(
-    ("text", "share"),
-    [("5%", 0.05), ("5%/day", 0.05), (" 100% ", 1.0), ("0.5 % / day", 0.005), ("33.3%", 0.333)],
-)
-def test_shares(text, share):
-    assert parse_share(text) == pytest.approx(share)
-
-
-@pytest.mark.parametrize("text", ["", "5", "0%", "101%", "-1%", "5%/week", "ten%", "1e1%"])
-def test_what_is_no_share(text):
-    with pytest.raises(ValueError, match="share"):
-        parse_share(text)
 
 
 def test_the_budget_follows_the_time_that_passed():

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from blocksnapd.errors import ChecksumError, NotFoundError, RefusedError, UsageError
+from blocksnapd.errors import (
+    CancelledRunError,
+    ChecksumError,
+    NotFoundError,
+    RefusedError,
+    UsageError,
+)
 from blocksnapd.maintain.prune import Pruner
+from blocksnapd.maintain.verify_runs import VerifyRuns
 from blocksnapd.runtime.clock import ManualClock
 from blocksnapd.service.plans import PlanBook
 from blocksnapd.service.pruning import Pruning
@@ -48,6 +56,7 @@ class Host:
             self.repository, str(self.root), book, ManualClock(),
             pruner=Pruner(self.lab.store, self.keys, ManualClock().now),
             pruning=Pruning(PlanBook(str(path / "plans")), book),
+            verify_runs=functools.partial(VerifyRuns, self.lab.store, self.keys),
         )  # fmt: skip
 
     def damage(self, number: int) -> str:
@@ -153,8 +162,13 @@ async def test_restore(host: Host, tmp_path: Path) -> None:
 async def test_verify(host: Host) -> None:
     await host.worker.load()
     run = await host.done(kind="verify")
-    assert (run["result"], run["done_bytes"]) == ("success", 3)
-    assert run["reason"].startswith("3 points whole, ")
+    assert run["result"] == "success"
+    assert run["done_bytes"] == run["expected_bytes"] > 24 * 4096
+    assert run["reason"] == "3 points whole, 24 blocks read"
+    run = await host.done(kind="verify", volume=name(host), share=0.1)
+    assert run["reason"] == "3 points whole, 8 blocks read"
+    run = await host.done(kind="verify", share=0.0)
+    assert run["reason"] == "3 points whole, 0 blocks read"
     run = await host.done(kind="verify", point=host.points[0].facts.point_id)
     assert run["reason"] == "1 point whole, 8 blocks read"
     with pytest.raises(NotFoundError, match="no point of another"):
@@ -188,13 +202,14 @@ async def test_the_end_stops_what_is_under_way(host: Host, monkeypatch: pytest.M
     """A worker whose caller is gone cancels its restore, and waits for it."""
     begun, told = threading.Event(), []
 
-    def slowly(_: object, __: object, cancelled: Callable[[], bool]) -> None:
+    def slowly(_: object, *, cancelled: Callable[[], bool], **__: object) -> None:
         begun.set()
         while not cancelled():
             threading.Event().wait(0.001)
         told.append("stopped")
+        raise CancelledRunError("it was cancelled")
 
-    monkeypatch.setattr(host.worker, "_verify", slowly)
+    monkeypatch.setattr(host.worker, "_verify_runs", slowly)
     await host.worker.load()
     await host.worker.start_run({"kind": "verify"}, ROOT)
     assert await asyncio.to_thread(begun.wait, 20)
@@ -232,6 +247,7 @@ async def test_prune_hold_and_bring_back(host: Host) -> None:
     again = WorkerOperations(
         host.repository, str(host.root), RunBook(ManualClock()), ManualClock(),
         pruner=host.worker._pruner, pruning=host.worker._pruning,
+        verify_runs=host.worker._verify_runs,
     )  # fmt: skip
     await again.load()
     assert [p["id"] for p in await again.points(None)] == ids[1:]
