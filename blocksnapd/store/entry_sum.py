@@ -51,11 +51,12 @@ def _content(runs: Runs, weights: U64) -> int:
     blocks = runs.starts + _BLOCK_SALT
     slots = (runs.locations & SLOT_MASK) + _SLOT_SALT
     packs = weights[runs.locations >> SLOT_BITS]
-    n = runs.lengths
-    if (n == _ONE).all():
-        return int((packs * blocks * slots).sum(dtype=np.uint64))
-    # The sum over i < n of (block + i) * (slot + i).
-    terms = n * blocks * slots + (blocks + slots) * _below(n) + _squares_below(n)
+    terms = blocks * slots
+    longer = np.flatnonzero(runs.lengths != _ONE)
+    if len(longer):
+        # The sum over i < n of (block + i) * (slot + i).
+        n, block, slot = runs.lengths[longer], blocks[longer], slots[longer]
+        terms[longer] = n * block * slot + (block + slot) * _below(n) + _squares_below(n)
     return int((packs * terms).sum(dtype=np.uint64))
 
 

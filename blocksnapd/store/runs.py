@@ -99,8 +99,8 @@ def runs_of(blocks: U64) -> tuple[U64, U64]:
 
 def join(parts: list[Runs]) -> Runs:
     """Return runs that follow one another as one."""
-    if not parts:
-        return Runs.empty()
+    if len(parts) < 2:
+        return parts[0] if parts else Runs.empty()
     return Runs(
         np.concatenate([p.starts for p in parts]),
         np.concatenate([p.lengths for p in parts]),
@@ -110,6 +110,8 @@ def join(parts: list[Runs]) -> Runs:
 
 def interleave(one: Runs, other: Runs) -> Runs:
     """Return both as one, sorted. The result ascends only if they do not overlap."""
+    if not len(one) or not len(other):
+        return one if len(one) else other
     both = join([one, other])
     order = np.argsort(both.starts, kind="stable")
     return both.take(order)
@@ -215,13 +217,16 @@ def _settle(runs: Runs, ranks: np.typing.NDArray[np.intp]) -> tuple[Runs, Runs]:
 
 def _coalesce(runs: Runs) -> Runs:
     # Join neighbours that continue each other, so that overlaying again and again stays small.
-    if len(runs) < 2:
-        return runs
-    touches = runs.starts[1:] == runs.ends[:-1]
-    before, after = runs.locations[:-1], runs.locations[1:]
+    touching = np.flatnonzero(runs.starts[1:] == runs.ends[:-1])
+    before, after = runs.locations[touching], runs.locations[touching + 1]
     both_zero = (before == ZERO) & (after == ZERO)
-    follows = (before != ZERO) & (after != ZERO) & (after == before + runs.lengths[:-1])
-    heads = np.flatnonzero(np.concatenate([[True], ~(touches & (both_zero | follows))]))
+    follows = (before != ZERO) & (after != ZERO) & (after == before + runs.lengths[touching])
+    joined = touching[both_zero | follows]
+    if not len(joined):
+        return runs
+    is_head = np.ones(len(runs), dtype=np.bool_)
+    is_head[joined + 1] = False
+    heads = np.flatnonzero(is_head)
     starts = runs.starts[heads]
     last = np.append(heads[1:], len(runs)) - 1
     return Runs(starts, runs.ends[last] - starts, runs.locations[heads])

@@ -1,6 +1,6 @@
 """What opening a point costs after many: a sparse volume of 1 TiB, 10,000 random blocks a point.
 
-    python -m tests.bench.bench_open [POINTS ...]      10 and 1000; 10000 takes 15 minutes, 7 GB
+    python -m tests.bench.bench_open [POINTS ...]      10 and 1000; 10000 takes half an hour, 6 GB
 
 Points go through the real sink, layers through real merges, every 16 points. Content is cheap to
 make and to compress, metadata is as it would be. Each opening runs in a process of its own; the
