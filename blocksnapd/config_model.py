@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from blocksnapd.keep_rules import Rule, parse_rule
+from blocksnapd.packing import FRAME_SIZES, LEVELS, PACKING_DEFAULT, PACKINGS, Packing
 from blocksnapd.units import GIB, KIB, format_size, parse_duration, parse_size
 
 if TYPE_CHECKING:
@@ -47,6 +48,22 @@ def _rule(value: object) -> Rule:
     if not isinstance(value, str):
         raise ValueError("must be a text like 'all for 2h' or '1/h for 2d'")
     return parse_rule(value)
+
+
+def _packing(value: object) -> Packing:
+    if isinstance(value, str) and value in PACKINGS:
+        return PACKINGS[value]
+    if not isinstance(value, dict) or not set(value) <= {"level", "frame"}:
+        names = " or ".join(f"'{name}'" for name in PACKINGS)
+        raise ValueError(f"must be {names}, or {{ level = 9, frame = '256 KiB' }}")
+    level = value.get("level", PACKING_DEFAULT.level)
+    frame = value.get("frame")
+    size = PACKING_DEFAULT.frame_size if frame is None else parse_size(str(frame))
+    if not isinstance(level, int) or not LEVELS[0] <= level <= LEVELS[1] or level == 0:
+        raise ValueError(f"has a level that is none from {LEVELS[0]} to {LEVELS[1]}")
+    if size not in FRAME_SIZES:
+        raise ValueError(f"has a frame that is none of {', '.join(map(format_size, FRAME_SIZES))}")
+    return Packing(level, size)
 
 
 def _share_per_day(value: object) -> float:
@@ -227,7 +244,7 @@ class Settings(Frozen):
     cow: CowSettings = CowSettings()
     retry: Retry = Retry()
     block_size: Annotated[Size, _power_of_two(4 * KIB, 64 * KIB)] = 4 * KIB
-    compression: Annotated[int, Field(ge=1, le=19)] = 1
+    compression: Annotated[Packing, BeforeValidator(_packing)] = PACKING_DEFAULT
 
 
 class Cow(Frozen):
@@ -252,7 +269,7 @@ class Volume(Frozen):
     cow: Cow | None
     retry: Retry
     block_size: int
-    compression: int
+    compression: Packing
     retention: Retention | None = None
     verify: Verify = Verify()
 

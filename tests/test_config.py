@@ -8,6 +8,7 @@ import pytest
 
 from blocksnapd.config import Config, Cow, Listen, Retry, Volume, load
 from blocksnapd.errors import ConfigError
+from blocksnapd.packing import FAST, PACKING_DEFAULT, SMALL, Packing
 
 EXAMPLES = Path(__file__).parent.parent / "packaging" / "examples"
 
@@ -61,7 +62,7 @@ def test_defaults_are_overlaid_table_by_table(tmp_path: Path) -> None:
         cow=Cow(space="spare", chunk_size=16384, freeze_max_s=1),
         retry=Retry.model_validate({"max": "1h"}),
         block_size=4096,
-        compression=1,
+        compression=PACKING_DEFAULT,
     )
 
 
@@ -138,6 +139,21 @@ def test_without_a_word_every_point_is_kept(tmp_path: Path) -> None:
     assert read(tmp_path, GOOD).volumes["vg0/home"].retention is None
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("'fast'", FAST),
+        ("'small'", SMALL),
+        ("{ level = 9, frame = '256 KiB' }", Packing(9, 256 << 10)),
+        ("{ level = -3 }", Packing(-3, PACKING_DEFAULT.frame_size)),
+        ("{}", PACKING_DEFAULT),
+    ],
+)
+def test_compression(tmp_path: Path, text: str, wanted: Packing) -> None:
+    volume = read(tmp_path, GOOD + f"compression = {text}\n").volumes["vg0/home"]
+    assert volume.compression == wanted
+
+
 def test_maintenance_and_verification(tmp_path: Path) -> None:
     left_out = read(tmp_path, GOOD)
     assert left_out.maintenance.every_s == 1800
@@ -182,7 +198,6 @@ BAD = [
     ("cow = 'spare'", "b.toml:12: volume.\"vg0/home\".cow must be a table"),
     ("retry = { first = '1 x' }", "b.toml:12: volume.\"vg0/home\".retry.first '1 x' is not a"),
     ("retry.frist = '1s'", "retry.frist is not a key of blocksnap; did you mean 'first'?"),
-    ("compression = 99", "compression must be less than or equal to 19"),
     ("targets = ['neer']", "targets names 'neer', which is no target; did you mean 'near'?"),
     ("targets = ['near', 'far']", "targets names several; this version ships to one"),
     ("targets = 'near'", "targets must be a list"),
@@ -221,6 +236,13 @@ BAD = [
     ("verify = { data = '5%' }", "verify.data '5%' is not a share like '5%/day'"),
     ("verify = { data = '101%/day' }", "verify.data '101%/day' is not a share"),
     ("verify = { datum = '5%/day' }", "did you mean 'data'?"),
+    ("compression = 'tiny'", "compression must be 'fast' or 'small', or {"),
+    ("compression = 3", "compression must be 'fast' or 'small', or {"),
+    ("compression = { level = 20 }", "has a level that is none from -7 to 19"),
+    ("compression = { level = '3' }", "has a level that is none"),
+    ("compression = { frame = '1 GiB' }", "has a frame that is none of 64.0 KiB, 128 KiB"),
+    ("compression = { frame = 'big' }", "compression"),
+    ("compression = { size = '64 KiB' }", "compression must be"),
     ("[maintenance]\nevery = '0s'", "maintenance.every must be greater"),
     ("[retention.none]\nkeep = ['all for 2h']", "retention.none is the word for having none"),
 ]  # fmt: skip

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 LAYERS = (
-    {"errors", "units"}, {"keep_rules", "model", "toml_lines"}, {"blocks", "ports"}, {"runtime", "config"},
-    {"metrics"}, {"cycle", "parse", "ship", "store", "restore", "export", "control"},
+    {"errors", "units"}, {"keep_rules", "model", "packing", "toml_lines"}, {"blocks", "ports"},
+    {"runtime", "config"}, {"metrics"},
+    {"cycle", "parse", "ship", "store", "restore", "export", "control"},
     {"maintain"}, {"shipping"}, {"pipeline"}, {"service"}, {"daemon"}, {"__main__"},
 )  # fmt: skip
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

@@ -22,8 +22,8 @@ from blocksnapd.maintain.revise import revise
 from blocksnapd.maintain.rolling import budget, with_verified
 from blocksnapd.maintain.spans import unmerged
 from blocksnapd.maintain.verify_runs import VerifyRuns
+from blocksnapd.packing import PACKING_DEFAULT
 from blocksnapd.store.check_records import CheckRecords
-from blocksnapd.store.frames import PACKING_DEFAULT
 from blocksnapd.store.listing import list_points
 from blocksnapd.store.manifests import Manifests
 from blocksnapd.store.names import manifests_prefix

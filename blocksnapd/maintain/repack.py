@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from blocksnapd.maintain.mark import LiveSlots, Mark
     from blocksnapd.model import U64
-    from blocksnapd.store.frames import Packing
+    from blocksnapd.packing import Packing
     from blocksnapd.store.keys import MaintenanceKey
     from blocksnapd.store.manifest_format import LoadedManifest, Manifest
     from blocksnapd.store.manifests import Manifests

@@ -29,7 +29,7 @@ from blocksnapd.store.seal import Scope, damaged, digest, new_key
 if TYPE_CHECKING:
     from blocksnapd.maintain.repack import Slots
     from blocksnapd.model import U8, U64
-    from blocksnapd.store.frames import Packing
+    from blocksnapd.packing import Packing
     from blocksnapd.store.keys import MaintenanceKey
     from blocksnapd.store.pack_reader import PackReader
 
@@ -168,7 +168,7 @@ class RepackWriter:
 
     def _seal_whole(self) -> None:
         # Blocks wait until they make up a whole frame: many make a better one than few.
-        whole = FRAME_SIZE_MAX // self._block_size
+        whole = self._packing.frame_size // self._block_size
         if sum(map(len, self._plain)) >= whole:
             rows = np.concatenate(self._plain)
             cut = len(rows) // whole * whole
@@ -176,9 +176,10 @@ class RepackWriter:
             self._plain = [rows[cut:]]
 
     def _seal(self, rows: U8) -> None:
-        number, each = len(self._frames), FRAME_SIZE_MAX // self._block_size
+        number, size = len(self._frames), self._packing.frame_size
+        each = size // self._block_size
         plain = np.ascontiguousarray(rows).reshape(-1).data
-        made = self._codec.seal(number, plain, self._packing.level, FRAME_SIZE_MAX)
+        made = self._codec.seal(number, plain, self._packing.level, size)
         for at, sealed in enumerate(made):
             count = min(each, len(rows) - at * each)
             self._take(sealed, 0, number + at, count)

@@ -80,7 +80,11 @@ class VolumeOpener:
         view = await source.observe()
         target = self._config.targets[settings.target]
         repository = await asyncio.to_thread(
-            Repository.open, target.url, source_key=target.source_key, level=settings.compression
+            Repository.open,
+            target.url,
+            source_key=target.source_key,
+            level=settings.compression.level,
+            frame_size=settings.compression.frame_size,
         )
         catalogue = Catalogue(directory, settings.name, settings.target)
         await catalogue.load(await asyncio.to_thread(repository.outlines, view.volume_id))

@@ -8,7 +8,6 @@ of. Its size is the writer's choice, told by each pack.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from blake3 import blake3
@@ -16,27 +15,14 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from blocksnapd.errors import ChecksumError, RepositoryFormatError
+from blocksnapd.packing import FRAME_SIZES
 from blocksnapd.store.compression import compress, decompress_exact, decompress_into
 from blocksnapd.store.seal import TAG_SIZE, Scope, damaged
 
-FRAME_SIZES = (64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20)
 FRAME_SIZE_MAX = FRAME_SIZES[-1]
 FRAME_SUM_SIZE = 8
 _GAIN_MIN = 0.03  # below it a frame is kept raw: reading it back is then free
 _SUM_CONTEXT = "blocksnap 1 2026 sums of sealed frames"
-
-
-class Packing(NamedTuple):
-    """How blocks become frames: zstd's level, and the bytes of a whole frame."""
-
-    level: int
-    frame_size: int
-
-
-# Chosen by ``python -m tests.bench.bench_compare``, which prints what each of them costs.
-FAST = Packing(-1, 1 << 20)  # a third less processor time than SMALL, for a fifth more room
-SMALL = Packing(3, 1 << 20)
-PACKING_DEFAULT = SMALL
 
 
 def frame_blocks(block_size: int, frame_size: int) -> int:

@@ -18,10 +18,10 @@ from blocksnapd.errors import (
     RepositoryFormatError,
     UsageError,
 )
+from blocksnapd.packing import FRAME_SIZES, PACKING_DEFAULT
 from blocksnapd.store.check_records import CheckRecords
 from blocksnapd.store.epoch_watch import EpochWatch, is_base_tainted
 from blocksnapd.store.files import LocalStore, local_path
-from blocksnapd.store.frames import FRAME_SIZES, PACKING_DEFAULT
 from blocksnapd.store.identity import check_repository, other_repository
 from blocksnapd.store.image import Image
 from blocksnapd.store.keys import (

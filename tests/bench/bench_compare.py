@@ -31,9 +31,9 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING, NamedTuple
 
+from blocksnapd.packing import FAST, SMALL
 from blocksnapd.restore.full import restore_full
 from blocksnapd.restore.target import examine, open_target
-from blocksnapd.store.frames import FAST, SMALL
 from blocksnapd.store.init import init_repository
 from blocksnapd.store.repository import Repository
 from tests.bench.costs import Cost, cost_of, cost_of_program

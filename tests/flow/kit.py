@@ -41,7 +41,7 @@ url = "{repository}"
 source_key = "{keys}/source.key"
 [defaults]
 every = "1h"
-compression = {compression}
+compression = {{ level = {compression} }}
 retry = {{ first = "1h", max = "1h" }}
 [volume."{image}"]
 {more}"""

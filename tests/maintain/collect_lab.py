@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from blocksnapd.maintain.collect import Collected, Collector
 from blocksnapd.maintain.merge import merge_due
 from blocksnapd.maintain.repack import Repacked, Repacker
+from blocksnapd.packing import SMALL
 from blocksnapd.store.collection_lists import CollectionLists
-from blocksnapd.store.frames import SMALL
 from blocksnapd.store.listing import entry_name
 from blocksnapd.store.names import packs_prefix, points_prefix
 from tests.fakes.memory_objects import MemoryObjects

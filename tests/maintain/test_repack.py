@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from blocksnapd.errors import ChecksumError, StoreError
-from blocksnapd.store.frames import FRAME_SIZES
+from blocksnapd.packing import FRAME_SIZES
 from blocksnapd.store.keys import MaintenanceKey
 from blocksnapd.store.layers import PackPlace
 from blocksnapd.store.names import parse_pack_name
@@ -226,7 +226,7 @@ def test_somebody_else_moved_them_meanwhile(lab):
     put, first = lab.store.put, repacked(lab)
     assert first
     from blocksnapd.maintain.repack import Repacker
-    from blocksnapd.store.frames import SMALL
+    from blocksnapd.packing import SMALL
 
     marked = collector.marked
     Repacker(

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blocksnapd.errors import ChecksumError, RepositoryFormatError
+from blocksnapd.packing import FRAME_SIZES
 from blocksnapd.store import frames
 from blocksnapd.store.compression import compress
-from blocksnapd.store.frames import FRAME_SIZES, FrameCodec, frame_sum, frame_sum_key
+from blocksnapd.store.frames import FrameCodec, frame_sum, frame_sum_key
 from blocksnapd.store.seal import Scope
 
 SCOPE = Scope("0" * 32, "v", "v/v/d/1/x.pk")

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from blocksnapd.errors import FormatError, RepositoryFormatError
 from blocksnapd.model import HASH_SIZE
-from blocksnapd.store.frames import FRAME_SIZES, frame_blocks
+from blocksnapd.packing import FRAME_SIZES
+from blocksnapd.store.frames import frame_blocks
 from blocksnapd.store.keys import new_keys
 from blocksnapd.store.pack_format import (
     FOOTER_SIZE,

@@ -15,7 +15,7 @@ from blocksnapd.errors import (
     StoreMissingError,
     UsageError,
 )
-from blocksnapd.store.frames import FAST, FRAME_SIZES, SMALL
+from blocksnapd.packing import FAST, FRAME_SIZES, SMALL
 from blocksnapd.store.keys import new_keys
 from blocksnapd.store.names import REPOSITORY_NAME
 from blocksnapd.store.repository import Repository
