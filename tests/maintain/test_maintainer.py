@@ -12,6 +12,7 @@ from blocksnapd.maintain.retention import Policy
 from blocksnapd.maintain.spans import wanted
 from blocksnapd.store.listing import entry_name, entry_of
 from blocksnapd.store.manifests import Manifests
+from tests.fakes.memory_objects import MemoryObjects
 from tests.store.support import START, VOLUME, Lab, check_image
 
 MINUTE = 60.0
@@ -21,12 +22,17 @@ KEEP = Policy(rules=(parse_rule("all for 2h"),), min_points=1, max_delete_pct=10
 
 
 class Site:
-    """A repository with a point a minute, whose clock is turned by hand."""
+    """A repository with a point a minute, whose clock is turned by hand.
+
+    ``after`` is how many seconds it is later than the newest point.
+    """
+
+    after = 0.0
+    lab: Lab
 
     def __init__(self, points: int = 0) -> None:
-        self.lab = Lab()
+        self.lab = Lab(MemoryObjects(clock=lambda: self.now()))
         self.told: list[tuple[str, str, dict[str, object]]] = []
-        self.after = 0.0  # seconds after the newest point
         self.add(points)
 
     def add(self, points: int) -> None:
@@ -35,7 +41,8 @@ class Site:
             self.lab.commit(self.lab.write(changed) if self.lab.kept else None)
 
     def now(self) -> float:
-        return START.timestamp() + len(self.lab.kept) * MINUTE + self.after
+        count = len(self.lab.kept) if hasattr(self, "lab") else 0
+        return START.timestamp() + count * MINUTE + self.after
 
     def tell(self, kind: str, message: str, *, severity: str = "info", **data: object) -> None:
         self.told.append((kind, severity, {"message": message, **data}))
@@ -120,6 +127,27 @@ def test_a_guard_stops_pruning_and_nothing_else(site):
     assert not site.manifest.forgotten
 
 
+def test_what_expired_is_repacked_and_deleted_days_later(site):
+    def stored() -> int:
+        names = (n for n in site.lab.store.objects if n.startswith("v/"))
+        return sum(len(site.lab.store.objects[name]) for name in names)
+
+    site.maintain()
+    site.after = 2 * HOUR + 5 * MINUTE
+    site.maintain(KEEP)
+    site.after += 15 * DAY
+    before, seen = stored(), set()
+    for _ in range(10):
+        site.after += DAY
+        assert site.maintain(KEEP)
+        seen |= set(site.kinds())
+        site.check(site.lab.kept[-1:])
+    assert {"repacked", "collected"} <= seen
+    assert stored() < 0.6 * before  # every block of the newest point, and little more
+    site.add(2)
+    site.check(site.lab.kept[-3:])
+
+
 def test_damage_is_found_told_and_does_not_stop_a_round(site):
     site.maintain()
     name = site.lab.kept[10][0].name
@@ -155,7 +183,7 @@ def test_a_failing_step_leaves_the_others(site):
     newest = site.lab.kept[-1][0]
     site.lab.store.objects[f"m/{VOLUME}/{2**40:016x}.mf"] = b"x"
     assert not site.maintain()
-    assert site.kinds() == ["maintenance-failed"] * 2
+    assert set(site.kinds()) == {"maintenance-failed"}
     assert all(said[1] == "error" for said in site.told)
     check_image(site.lab.reader, newest, site.lab.kept[-1][1])
 
