@@ -77,38 +77,39 @@ class Pack:  # § 6
         need(len(data) == ref["size"], "size of a pack")
         need(blake3(data).hexdigest() == ref["digest"], f"digest of {ref['name']}")
         footer = data[-228:]
-        sizes = struct.unpack("<QIIIII", footer[176:204])
-        frames_size, index_size, self.blocks, self.frames, self.size, self.each = sizes
+        numbers = struct.unpack("<QIIIII", footer[176:204])
+        low, size, self.blocks, self.frames, self.size, self.each = numbers
         need(footer[212:] == struct.pack("<II8s", 1, 228, b"BSNPPACK"), "footer")
         need(footer[160:176].hex() == keys.repository, "repository of a pack")
         info = keys.binding("pack-index", volume, ref["name"])
         box = AESGCM(unseal(keys.metadata, info, footer[80:160]))
-        sealed = data[frames_size : frames_size + index_size]
-        index = msgspec.msgpack.decode(box.decrypt(bytes(12), sealed, info + footer))
-        self.identities, self.data, self.keys = index["identities"], data, keys
+        plain = box.decrypt(bytes(12), data[low : low + size], info + footer)
+        self.index, self.data, self.keys = msgspec.msgpack.decode(plain), data, keys
         self.aad = keys.binding("frame", volume, ref["name"])
         self.box = AESGCM(unseal(keys.data, self.aad, footer[:80]))
-        self.offsets = [0, *accumulate(column(index["frame_sizes"], self.frames))]
+        self.offsets = [0, *accumulate(column(self.index["frame_sizes"], self.frames))]
 
     def block(self, slot):
         frame, within = divmod(slot, self.each)
-        raw = min(self.each, self.blocks - frame * self.each) * self.size
+        count = min(self.each, self.blocks - frame * self.each)
+        return self.plain(self.box, self.aad, frame, frame, count, within, slot)
+
+    def plain(self, box, aad, frame, number, count, within, at):
         sealed = self.data[self.offsets[frame] : self.offsets[frame + 1]]
-        aad = self.aad + b"\0" + str(frame).encode()
-        plain = self.box.decrypt(frame.to_bytes(12, "little"), sealed, aad)
-        if len(plain) != raw:
+        plain = box.decrypt(number.to_bytes(12, "little"), sealed, aad + b"\0%d" % number)
+        if len(plain) != count * self.size:
             plain = zstandard.ZstdDecompressor().decompress(plain)
         block = plain[within * self.size : (within + 1) * self.size]
-        identity = blake3(block, key=self.keys.hash).digest()[:16]
-        need(identity == self.identities[16 * slot : 16 * slot + 16], "identity of a block")
+        identity = self.index["identities"][16 * at : 16 * at + 16]
+        need(identity == blake3(block, key=self.keys.hash).digest()[:16], "identity of a block")
         return block
 
 
 def load(root, keys, name):
     """§ 7: return header, body and digest."""
     data = (root / name).read_bytes()
-    magic, version, size = struct.unpack("<8sII", data[:16])
-    need((magic, version) == (b"BSNPOINT", 1), f"{name} is a point")
+    *kind, size = struct.unpack("<8sII", data[:16])
+    need(kind == [b"BSNPOINT", 1], f"{name} is a point")
     tag = blake3(keys.hash, derive_key_context=CONTEXT).digest()
     need(blake3(data[:-32], key=tag).digest() == data[-32:], f"tag of {name}")
     clear, header = data[: 16 + size], msgspec.msgpack.decode(data[16 : 16 + size])
@@ -124,13 +125,12 @@ def load(root, keys, name):
 def restore(root, keys, name):
     """Return the image of a point."""
     need(blake3((root / "repo.json").read_bytes()).hexdigest() == keys.digest, "repo.json")
-    chain, digest = [], None
+    chain, digest, image = [], None, bytearray()
     while not chain or chain[-1][0]["kind"] != "full":
         *point, found = load(root, keys, name)
         need(digest in (None, found), f"digest of {name}")
         chain.append(point)
         name, digest = point[0]["prev_name"], point[0]["prev_digest"]
-    image = bytearray()
     for header, body in reversed(chain):
         volume, size = header["volume_id"], header["block_size"]
         image[header["size"] :] = b""

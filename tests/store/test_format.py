@@ -13,6 +13,7 @@ import pytest
 from blocksnapd.store.files import LocalStore
 from blocksnapd.store.keys import KdfCost, pack_restore
 from blocksnapd.store.pack_format import PackIndex, unpack_tail
+from blocksnapd.store.point_span import PointSpan
 from blocksnapd.store.runs import Runs, expand
 from blocksnapd.store.seal import Scope
 from tests.store import independent_reader
@@ -81,7 +82,7 @@ def test_layers_can_be_built_again_from_packs_alone(lab):
     """What a point says of its content and zeros stands in its packs' indexes, too."""
     for point, _ in lab.kept[:4]:
         loaded = lab.reader._reader().load(point.name)
-        layer = loaded.layer().runs
+        layer = PointSpan(loaded).runs(0, loaded.object.header.blocks)
         packs = [_index(lab, place) for place in loaded.places()]
         blocks = [b for pack in packs for b in _blocks(pack.blocks)]
         assert blocks == expand(layer.content())[0].tolist()
