@@ -146,7 +146,9 @@ class Proof:
 class PointHead:
     """What a source must know of its newest committed point in order to go on.
 
-    ``state_sum`` is the sum over all blocks of the image, see ``blocks.state_sum``.
+    ``state_sum`` is the sum over all blocks of the image, see ``blocks.state_sum``. ``is_damaged``:
+    its object cannot be read, so the next point must be full; time, size and sum are not known,
+    and ``block_size`` is 0 if no earlier point tells it.
     """
 
     name: str
@@ -157,6 +159,7 @@ class PointHead:
     size: int
     block_size: int
     state_sum: int
+    is_damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,8 +258,10 @@ class PointStore(Protocol):
     def newest(self, volume_id: str) -> PointHead | None:
         """Return the newest committed point of the volume; needs no private key.
 
+        Of one that is damaged only the place in the chain is told, see ``PointHead.is_damaged``.
+
         Raises:
-            StoreError: the place failed. RepositoryFormatError: the object is damaged.
+            StoreError: the place failed. RepositoryFormatError: two points are the newest.
         """
 
     def wanted(self, volume_id: str) -> Wanted:

@@ -97,7 +97,7 @@ class Shipping:
         self._command = command
         self._size = view.size
         self._head = head
-        self._block_size = head.block_size if head else volume.block_size
+        self._block_size = (head.block_size if head else 0) or volume.block_size
         self._known: Fingerprints | None = None
         self._wanted: Wanted | None = None
         self._again: U64 | None = None
@@ -126,6 +126,16 @@ class Shipping:
     def _choose_base(self) -> None:
         head = self._head
         if head is None:
+            return
+        if head.is_damaged:
+            self._reporter.event(
+                "point-damaged",
+                f"{self._volume.name}: the newest point {head.point_id} is damaged in the "
+                "repository. A full point follows it, so that protection goes on. See what else is "
+                "harmed: blocksnapctl verify VOLUME",
+                point=head.point_id,
+            )
+            self._start_afresh("damaged")
             return
         self._known = self._volume.fingerprints.open(head.point_id)
         if self._known is None:

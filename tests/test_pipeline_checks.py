@@ -139,6 +139,40 @@ def test_a_compare_goes_on_without_a_base_that_is_lost(world):
     world.check()
 
 
+@pytest.mark.parametrize("at", [0, 9, 20, 200, -5000, -1])
+@pytest.mark.parametrize("count", [1, 3])
+def test_protection_goes_on_after_a_newest_point_that_is_damaged(tmp_path, at, count):
+    """Whatever byte of it: header, body, a frame, the tag; also where it is the only one."""
+    store = MemoryObjects()
+    keys = make_repository(store)
+    world = World(tmp_path)
+    world.store = Repository.on(store, source=keys.source)
+    dice = random.Random(6)
+    world.host.write(0, dice.randbytes(len(world.host.content)))
+    points = [world.cycle()]
+    for number in range(1, count):
+        world.host.write(number * 4096, dice.randbytes(4096))
+        points.append(world.cycle())
+    whole = store.objects[points[-1].name]
+    store.objects[points[-1].name] = flipped(whole, at % len(whole))
+    world.host.write(60 * 4096, dice.randbytes(4096))
+    point = world.cycle()
+    assert world.reporter.events == ["point-damaged"]
+    assert (point.facts.kind, point.facts.reason) == ("full", "damaged")
+    assert point.seq == count + 1
+    points.append(point)
+    world.host.write(61 * 4096, dice.randbytes(4096))
+    points.append(world.cycle())
+    assert world.reporter.events == []
+    assert points[-1].facts.kind == "delta"
+    reader = Repository.on(store, restore=keys)
+    for point in (*points[: count - 1], *points[count:]):
+        check_image(reader, point, world.host.instants[point.facts.point_id])
+    runs = VerifyRuns(store, MaintenanceKey(keys.source, keys.metadata_private), VOLUME)
+    told = runs.structure(1).problems
+    assert [text.split(": ")[0] for text in told] == [points[count - 1].name]
+
+
 def test_damage_is_healed_by_the_next_cycle(tmp_path, monkeypatch):
     """From a flipped bit to a volume that is whole again, by the real parts."""
     monkeypatch.setattr("blocksnapd.store.sink.INLINE_SIZE_MAX", 0)

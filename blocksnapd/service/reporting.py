@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 _SEVERITIES: dict[str, Severity] = {
     "proof-mismatch": "critical",
     "tracking-lied": "critical",
+    "point-damaged": "critical",
     "fingerprints-wrong": "error",
     "tracking-lost": "error",
     "tracking-dropped": "error",

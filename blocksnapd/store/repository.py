@@ -8,16 +8,19 @@ Format: FORMAT.md. Order of writing, locks and leftovers: ``sink.py``, ``files.p
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from blocksnapd.errors import (
+    FormatError,
     KeyMissingError,
     ObjectExistsError,
     RepositoryFormatError,
     UsageError,
 )
+from blocksnapd.model import PointHead
 from blocksnapd.packing import FRAME_SIZES, PACKING_DEFAULT
 from blocksnapd.store.check_records import CheckRecords
 from blocksnapd.store.epoch_watch import EpochWatch, is_base_tainted
@@ -43,6 +46,7 @@ from blocksnapd.store.names import (
 from blocksnapd.store.point_format import (
     BLOCK_SIZES,
     HEADER_SIZE_MAX,
+    POINT_SIZE_MAX,
     PREFIX_SIZE,
     from_us,
     unpack_header,
@@ -50,6 +54,7 @@ from blocksnapd.store.point_format import (
 from blocksnapd.store.point_reader import PointReader
 from blocksnapd.store.redirect import Redirected
 from blocksnapd.store.repacked import MovedPacks, Relocated
+from blocksnapd.store.seal import digest
 from blocksnapd.store.sink import Sink, check_free
 from blocksnapd.store.stack import open_point
 from blocksnapd.store.verify import ObjectCheck, Verifier, VerifyReport
@@ -58,7 +63,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from blocksnapd.model import Kind, PointHead, RestorePoint, Wanted
+    from blocksnapd.model import Kind, RestorePoint, Wanted
     from blocksnapd.ports import KnownContent
     from blocksnapd.store.objects import ObjectStore
     from blocksnapd.store.point_reader import LoadedPoint
@@ -189,16 +194,21 @@ class Repository:
             )
         # Whoever goes on from this point may remove what it was made of: it must be durable.
         self._store.settle(points_prefix(volume_id))
-        return self._reader().load_clear(names[-1]).head
+        try:
+            return self._reader().load_clear(names[-1]).head
+        except FormatError:
+            return self._damaged_head(names)
 
     def wanted(self, volume_id: str) -> Wanted:
         """Return what verification found damaged; see ``ports.PointStore.wanted``."""
         key = self._source_key()
         wanted = CheckRecords(self._store, key, volume_id).wanted(self._served)
         names = self._names(volume_id)
-        if names and is_base_tainted(self._store, key, volume_id, names[-1]):
-            return replace(wanted, afresh=True)
-        return wanted
+        try:
+            tainted = bool(names) and is_base_tainted(self._store, key, volume_id, names[-1])
+        except FormatError:
+            tainted = True
+        return replace(wanted, afresh=True) if tainted else wanted
 
     def served(self, wanted: Wanted) -> None:
         """Ask for it no more as long as this object lives; maintenance closes the records."""
@@ -225,13 +235,14 @@ class Repository:
         key = self._source_key()
         self._check_still_there()
         check_point_id(point_id)
-        if block_size not in BLOCK_SIZES or (base and base.block_size != block_size):
+        if block_size not in BLOCK_SIZES or (base and base.block_size not in (0, block_size)):
             raise UsageError(f"volume {volume_id} cannot have blocks of {block_size} bytes")
         lock = self._store.lock(volume_prefix(volume_id))
         try:
             self._store.settle(packs_prefix(volume_id))
             self._check_base(volume_id, point_id, base)
-            watch = EpochWatch(self._store, key, volume_id, base_name=base.name if base else "")
+            base_name = base.name if base and not base.is_damaged else ""
+            watch = EpochWatch(self._store, key, volume_id, base_name=base_name)
             return Sink(
                 self._store, key, lock, volume_id=volume_id, point_id=point_id,
                 block_size=block_size, base=base, level=self._level, frame_size=self._frame_size,
@@ -244,10 +255,13 @@ class Repository:
     def outlines(self, volume_id: str) -> list[PointOutline]:
         """Return what the clear headers say, oldest first; needs no key.
 
-        Raises:
-            RepositoryFormatError: a point is damaged.
+        Points whose header is damaged are left out: verify tells of them.
         """
-        return [self._outline(name) for name in self._names(volume_id)]
+        found = []
+        for name in self._names(volume_id):
+            with contextlib.suppress(FormatError):
+                found.append(self._outline(name))
+        return found
 
     def points(self, volume_id: str) -> list[RestorePoint]:
         """Return all points, oldest first; raises as ``load_point``."""
@@ -317,6 +331,20 @@ class Repository:
 
     def _names(self, volume_id: str) -> list[str]:
         return [n for n in self._store.list_names(points_prefix(volume_id)) if is_point_name(n)]
+
+    def _damaged_head(self, names: list[str]) -> PointHead:
+        # Protection goes on: a full point follows, chained to the damaged bytes as they are.
+        name, said = names[-1], parse_point_name(names[-1])
+        data = self._store.get(name, size_max=POINT_SIZE_MAX)
+        block_size = 0
+        for earlier in reversed(names[:-1]):
+            with contextlib.suppress(FormatError):
+                block_size = self._reader().load_clear(earlier).header.block_size
+                break
+        return PointHead(
+            name=name, digest=digest(data), seq=said.seq, point_id=said.point_id, time=from_us(0),
+            size=0, block_size=block_size, state_sum=0, is_damaged=True,
+        )  # fmt: skip
 
     def _check_still_there(self) -> None:
         # A mount point whose disk was taken away is an empty directory, without any point: all

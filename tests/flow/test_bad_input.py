@@ -473,6 +473,11 @@ def test_a_damaged_point(site: Site) -> None:
     assert f"damaged: {damaged}" in done.documents[0]["note"]
     assert site.restored(f"latest:{site.image}", *repo) == first
     told(site.ctl("verify", *repo, key=True), 14)
-    trouble_with(site, "E-CHECKSUM", exit_code=14)
+    # The next point is full, so that protection goes on; who looks is told why.
+    site.write_image((0, b"third!"))
+    done = site.ctl("run", str(site.image), "--wait")
+    assert (done.code, "damaged" in done.out) == (13, True)
+    assert site.restored(f"latest:{site.image}", *repo) == site.image.read_bytes()
     back()
+    assert site.restored(damaged, *repo)[:6] == b"second"
     assert site.ctl("run", str(site.image), "--wait").code == 0

@@ -134,8 +134,7 @@ def test_a_flipped_bit_anywhere_in_a_point_is_found(lab):
         flip(lab, name, at)
         with pytest.raises(FormatError):
             lab.reader.load_point(name)
-        with pytest.raises(FormatError):
-            lab.writer.newest(VOLUME)
+        assert lab.writer.newest(VOLUME).is_damaged
         lab.store.objects[name] = whole
 
 
@@ -230,8 +229,7 @@ def test_an_older_point_replayed_under_a_newer_name(lab):
     report = lab.reader.verify(new)
     assert report.point is None
     assert "named" in report.problems[0]
-    with pytest.raises(FormatError):
-        lab.writer.newest(VOLUME)
+    assert lab.writer.newest(VOLUME).is_damaged
 
 
 def test_a_genuine_point_of_another_history_is_not_followed(lab, monkeypatch):
@@ -254,8 +252,7 @@ def test_a_point_moved_to_another_volume(lab):
     moved = name.replace(VOLUME, "vol-2")
     lab.store.objects[moved] = lab.store.objects[name]
     assert lab.reader.verify(moved).point is None
-    with pytest.raises(FormatError):
-        lab.writer.newest("vol-2")
+    assert lab.writer.newest("vol-2").is_damaged
 
 
 def test_a_layer_that_does_not_add_up_is_found(lab):
