@@ -20,7 +20,7 @@ from blocksnapd.runtime.direct_reader import DirectReader
 from blocksnapd.units import MIB, SECTOR_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from blocksnapd.model import Extents
 
@@ -67,7 +67,7 @@ class DeviceTarget:
         """What a restore that is given up leaves, as a sentence."""
         return self._leftover
 
-    def clear(self, size: int, gaps: Extents, advance: Callable[[int], None]) -> None:
+    def clear(self, size: int, gaps: Iterable[Extents], advance: Callable[[int], None]) -> None:
         """Get ready for an image of ``size`` bytes, zero where it has ``gaps``.
 
         ``advance`` is called with the bytes zeroed and may raise, to stop.
@@ -84,11 +84,15 @@ class DeviceTarget:
         )
         self._zero(0, len(self._head))
         self.sync()
-        for start, end in zip(gaps.starts.tolist(), gaps.ends.tolist(), strict=True):
-            for at in range(start, end, _ZERO_STEP):
-                stop = min(at + _ZERO_STEP, end)
-                self._zero(max(at, len(self._head)), stop)
-                advance(stop - at)
+        for part in gaps:
+            for start, end in zip(part.starts.tolist(), part.ends.tolist(), strict=True):
+                self._zero_all(start, end, advance)
+
+    def _zero_all(self, start: int, end: int, advance: Callable[[int], None]) -> None:
+        for at in range(start, end, _ZERO_STEP):
+            stop = min(at + _ZERO_STEP, end)
+            self._zero(max(at, len(self._head)), stop)
+            advance(stop - at)
 
     def write(self, offset: int, data: memoryview) -> None:
         """Put ``data`` at ``offset``; the device's beginning is kept for ``finish``.

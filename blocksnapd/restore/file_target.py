@@ -19,7 +19,7 @@ from blocksnapd.runtime import durable
 from blocksnapd.runtime.direct_reader import DirectReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from blocksnapd.model import Extents
 
@@ -53,7 +53,7 @@ class FileTarget:
         """What a restore that is given up leaves, as a sentence."""
         return self._leftover
 
-    def clear(self, size: int, gaps: Extents, advance: Callable[[int], None]) -> None:  # noqa: ARG002
+    def clear(self, size: int, gaps: Iterable[Extents], advance: Callable[[int], None]) -> None:  # noqa: ARG002
         """Get ready for an image of ``size`` bytes; a new file is zero wherever it has holes."""
         self._size = size
         try:

@@ -29,7 +29,7 @@ from blocksnapd.restore.verify import differences, read_sum
 from blocksnapd.units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from blocksnapd.model import U64
     from blocksnapd.ports import PointImage
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 # So much may wait in memory: a restore must not push everything else of the host out of it.
 RELEASE_SIZE = 64 * MIB
+# The map of an image is looked at a span at a time: it may be larger than memory.
+SPAN_SIZE = 4 << 30
 _NOWHERE = 1 << 63, 0
 _REPOSITORY_SAFE = "The repository is untouched."
 
@@ -58,8 +60,8 @@ class Target(Protocol):
     def leftover(self) -> str:
         """What a restore that is given up leaves, as a sentence."""
 
-    def clear(self, size: int, gaps: Extents, advance: Callable[[int], None]) -> None:
-        """Get ready for an image of ``size`` bytes that is zero in ``gaps``."""
+    def clear(self, size: int, gaps: Iterable[Extents], advance: Callable[[int], None]) -> None:
+        """Get ready for an image of ``size`` bytes that is zero in ``gaps``, in pieces."""
 
     def write(self, offset: int, data: memoryview) -> None:
         """Put ``data`` at ``offset``; each byte at most once. Several threads may call it."""
@@ -186,10 +188,9 @@ class _Restore:
         self._target = target
         self._cancelled = cancelled
         self._sum = ContentSum(image.block_size)
-        data = image.data_extents()
-        self._gaps = _complement(data, image.size)
-        self._clear_size = self._gaps.size if target.kind == "device" else 0
-        self._work = self._clear_size + image.size - self._gaps.size
+        gap_size = sum(gaps.size for gaps in _gaps(image))
+        self._data_size = image.size - gap_size
+        self._work = self._data_size + (gap_size if target.kind == "device" else 0)
         self._meter = Meter(self._work, progress, clock)
 
     def run(self, *, verify: bool) -> RestoreReport:
@@ -197,7 +198,7 @@ class _Restore:
         if verify:
             meter.expect(2 * self._work)
         meter.enter("clear")
-        target.clear(image.size, self._gaps, self._advance)
+        target.clear(image.size, _gaps(image), self._advance)
         meter.enter("write")
         written = self._write(keep_sum=verify)
         meter.enter("sync")
@@ -233,10 +234,9 @@ class _Restore:
                 written += piece.size
                 releases.note(piece)
                 self._advance(piece.size)
-        expected = self._image.size - self._gaps.size
-        if written != expected:
+        if written != self._data_size:
             raise ChecksumError(
-                f"The point lists {expected} bytes of content, its packs gave {written}.",
+                f"The point lists {self._data_size} bytes of content, its packs gave {written}.",
                 hint="The repository is damaged: verify it, and restore another point.",
             )
         return written
@@ -281,10 +281,16 @@ class _Restore:
             raise CancelledRunError("The restore was cancelled.")
 
 
-def _complement(extents: Extents, size: int) -> Extents:
-    """Return the ranges of ``size`` bytes that ``extents`` leave out; extents end at ``size``."""
-    ends = np.minimum(extents.ends, np.uint64(size))
-    starts = np.concatenate([np.zeros(1, np.uint64), ends])
-    stops = np.concatenate([extents.starts, np.array([size], np.uint64)])
+def _gaps(image: PointImage, span: int = SPAN_SIZE) -> Iterator[Extents]:
+    """Yield where ``image`` has no content, ascending, a span at a time; they may touch."""
+    for start in range(0, image.size, span):
+        end = min(start + span, image.size)
+        yield _complement(image.data_extents(start, end), start, end)
+
+
+def _complement(extents: Extents, start: int, end: int) -> Extents:
+    """Return the ranges from ``start`` to ``end`` that ``extents``, within them, leave out."""
+    starts = np.concatenate([np.array([start], np.uint64), extents.ends])
+    stops = np.concatenate([extents.starts, np.array([end], np.uint64)])
     kept = starts < stops
     return Extents(starts[kept], stops[kept])

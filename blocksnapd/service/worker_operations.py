@@ -333,7 +333,7 @@ class WorkerOperations(RunAnswers, PruneAnswers):
             plan = examine(
                 run.to,
                 image_size=image.size,
-                data_size=image.data_extents().size,
+                data_size=image.data_size(),
                 overwrite=request.get("overwrite", False),
                 keep_out=[self._directory],
             )

@@ -37,11 +37,11 @@ class MemoryImage:
         size = self.block_size
         runs: list[list[int]] = []
         for block in self.blocks():
-            end = min((block + 1) * size, self.size)
+            high = min((block + 1) * size, self.size)
             if runs and runs[-1][1] == block * size:
-                runs[-1][1] = end
+                runs[-1][1] = high
             else:
-                runs.append([block * size, end])
+                runs.append([block * size, high])
         stop = self.size if end is None else end
         cut = [[max(low, start), min(high, stop)] for low, high in runs]
         array = np.array([r for r in cut if r[0] < r[1]], dtype=np.uint64).reshape(-1, 2)

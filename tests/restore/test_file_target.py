@@ -24,7 +24,7 @@ GAPS = Extents.whole(0)
 
 
 def fill(target: FileTarget, size: int = MIB) -> None:
-    target.clear(size, GAPS, lambda _: None)
+    target.clear(size, [GAPS], lambda _: None)
     target.write(4096, memoryview(b"x" * 100))
     target.sync()
 
@@ -58,7 +58,7 @@ def test_what_was_not_written_takes_no_room_and_is_not_read(tmp_path: Path) -> N
 
 def test_an_image_of_zeros_has_nothing_to_read(tmp_path: Path) -> None:
     target = FileTarget(str(tmp_path / "new"), replaces=False)
-    target.clear(MIB, Extents.whole(MIB), lambda _: None)
+    target.clear(MIB, [Extents.whole(MIB)], lambda _: None)
     target.sync()
     assert target.ranges() == []
     target.finish()
@@ -148,7 +148,7 @@ def test_a_file_system_without_links_will_do(
 def test_no_room_is_a_sentence(tmp_path: Path) -> None:
     """A limit on file sizes stands for every way a file system says no."""
     target = FileTarget(str(tmp_path / "new"), replaces=False)
-    target.clear(0, GAPS, lambda _: None)
+    target.clear(0, [GAPS], lambda _: None)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, limits[1]))
@@ -156,7 +156,7 @@ def test_no_room_is_a_sentence(tmp_path: Path) -> None:
         with pytest.raises(HostError, match="writing offset 1048576: File too large") as caught:
             target.write(0, memoryview(bytes(2 * MIB)))
         with pytest.raises(HostError, match="making room"):
-            target.clear(2 * MIB, GAPS, lambda _: None)
+            target.clear(2 * MIB, [GAPS], lambda _: None)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, old)

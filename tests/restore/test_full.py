@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blocksnapd.errors import CancelledRunError, ChecksumError, HostError, StoreError
-from blocksnapd.restore.full import RestoreReport, _complement, restore_full
+from blocksnapd.restore.full import RestoreReport, _gaps, restore_full
 from blocksnapd.restore.target import examine, open_target
 from blocksnapd.units import MIB
 from tests.restore.loop_device import loop_device
@@ -303,16 +303,16 @@ def run_child(program: str, path: Path) -> subprocess.Popen[str]:
     )
 
 
-@given(st.lists(st.booleans(), max_size=40), st.integers(1, BLOCK))
-def test_gaps_are_what_extents_leave_out(mask: list[bool], tail: int) -> None:
-    """Against one flag per block; the last block may be a partial one."""
+@given(st.lists(st.booleans(), max_size=40), st.integers(1, BLOCK), st.integers(1, 50))
+def test_gaps_are_what_extents_leave_out(mask: list[bool], tail: int, span: int) -> None:
+    """Against one flag per block, in spans of any size; the last block may be a partial one."""
     size = max(0, (len(mask) - 1) * BLOCK + tail) if mask else 0
     image = MemoryImage(b"".join(bytes([m]) * BLOCK for m in mask)[:size], BLOCK)
-    gaps = _complement(image.data_extents(), size)
-    covered = np.zeros(size, bool)
-    for start, end in zip(gaps.starts.tolist(), gaps.ends.tolist(), strict=True):
-        assert start < end <= size
-        covered[start:end] = True
+    covered, before = np.zeros(size, bool), 0
+    for gaps in _gaps(image, span * BLOCK):
+        for start, end in zip(gaps.starts.tolist(), gaps.ends.tolist(), strict=True):
+            assert before <= start < end <= size
+            covered[start:end], before = True, end
     assert covered.tolist() == [not byte for byte in image.content]
 
 
