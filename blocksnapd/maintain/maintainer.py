@@ -145,7 +145,7 @@ class Round:
             message = f"{format_count(count, 'point')} forgotten" if count else ""
             self._tell("pruned", message, points=count)
 
-    def _merge(self) -> None:
+    def _merge(self, distrusted: frozenset[str] = frozenset()) -> None:
         loaded = self._manifests.newest(self._volume_id)
         listing = list_points(self._store, self._reader, loaded)
         if listing.missing:
@@ -157,7 +157,10 @@ class Round:
                 severity="critical",
             )
         wanted = without_expired(listing.points, loaded.manifest, self._now_us())
-        merges = merge_due(self._store, self._key, loaded, wanted, budget=self._orders.merge_size)
+        merges = merge_due(
+            self._store, self._key, loaded, wanted,
+            budget=self._orders.merge_size, distrusted=distrusted,
+        )  # fmt: skip
         gone = passed_over(listing.points, wanted, merges.layers)
         after = revise(
             self._manifests,
@@ -187,6 +190,8 @@ class Round:
         runs = VerifyRuns(self._store, self._key, self._volume_id)
         outcome = runs.structure(self._now_us())
         self._note_verified(outcome)
+        if damaged := damaged_layers(loaded.manifest, outcome):
+            self._merge(damaged)  # they are made anew of what they were made of
         share = self._orders.data_per_day
         size = budget(outcome.check.packs, share, min(since_s, DAY_S)) if share else 0
         if size and outcome.check.packs:
@@ -341,6 +346,12 @@ def with_merges(
         holds=tuple(h for h in manifest.holds if h.seq not in gone),
         verified=tuple(v for v in manifest.verified if v.seq not in gone),
     )
+
+
+def damaged_layers(manifest: Manifest, outcome: Outcome) -> frozenset[str]:
+    """Return the names of layers that verification found to be wrong."""
+    wrong = {check.name for check in outcome.check.objects.values() if check.problem}
+    return frozenset(wrong.intersection(layer.name for layer in manifest.layers))
 
 
 def seconds_since_verified(manifest: Manifest, now_us: int) -> float:

@@ -162,6 +162,23 @@ def test_damage_is_found_told_and_does_not_stop_a_round(site):
     assert any(name in problem for problem in found[0][2]["problems"])
 
 
+def test_a_damaged_layer_is_made_anew(site):
+    site.maintain()
+    name = site.manifest.layers[-1].name
+    data = bytearray(site.lab.store.objects[name])
+    data[3] ^= 1
+    site.lab.store.objects[name] = bytes(data)
+    site.after = 2 * DAY
+    site.maintain()
+    assert any(name in problem for problem in site.told[1][2]["problems"])
+    names = {layer.name for layer in site.manifest.layers}
+    assert name not in names
+    site.after += 2 * DAY
+    site.maintain()
+    assert "damage-found" not in site.kinds()
+    site.check()
+
+
 def test_a_missing_point_is_told(site):
     site.maintain()
     site.lab.store.delete(site.lab.kept[3][0].name)
