@@ -59,7 +59,12 @@ class CollectionLists:
             StoreError: the place failed.
         """
         found: dict[str, list[int]] = {"cond": [], "done": []}
-        for name in self._store.list_names(collections_prefix(self._volume_id)):
+        prefix = collections_prefix(self._volume_id)
+        names = self._store.list_names(prefix)
+        # A writer's point tells the epoch it saw; a collection deletes by the list it saw. Neither
+        # may vanish with the power after that.
+        self._store.settle(prefix)
+        for name in names:
             try:
                 _, epoch, kind = parse_collection_name(name)
             except FormatError:
