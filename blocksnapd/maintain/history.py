@@ -239,7 +239,7 @@ class History:
 
 
 def _check_digest(span: LayerReader, digest: str) -> None:
-    if span.head.from_digest != digest:
+    if span.head.from_digest != digest and (span.head.from_digest or span.head.floor):
         raise damaged(f"{span.name} (it follows another point than the one that is there, so it)")
 
 
