@@ -56,7 +56,8 @@ def _look(world: World, spoiled: str) -> None:
         is_whole = name in said and said[name].is_whole and said[name].is_known
         if content is None and name not in said:
             # Nobody but the source knows of a newest point that is gone; it remembers.
-            need(name == list(world.points)[-1], f"{name} is gone, and verification passes over it")
+            is_newest = name == list(world.points)[-1]
+            need(is_newest or name in told, f"{name} is gone, and verification passes over it")
         elif content is None:
             need(not is_whole, f"{name} cannot be read, and verification calls it whole: {told}")
             need(spoiled in told, f"{name} cannot be read and {spoiled} was not named: {told}")

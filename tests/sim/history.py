@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LOG_SHOWN = 20
-STEPS = 120
+STEPS = 90
 SAMPLE = 2
 
 
