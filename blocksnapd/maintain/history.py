@@ -191,6 +191,7 @@ class History:
                 change = self._own(loaded, known)
             except UNREADABLE as error:
                 problem = error.message
+                change = self._salvaged(name, known)
         if found is not None and not problem:
             problem = _link_problem(found.header, before)
         if change is None:
@@ -208,13 +209,22 @@ class History:
         is_newer = header.seq - 1 > self._newest_listed
         return header.prev_name if is_newer and header.prev_name not in self._there else ""
 
+    def _salvaged(self, name: str, known: Step | None) -> Change | None:
+        # Not for itself: whoever opens the point wants all of it proven. For those that follow.
+        try:
+            return self._own(self._reader.salvage(name), known)
+        except UNREADABLE:
+            return None
+
     def _own(self, loaded: LoadedPoint, known: Step | None) -> Change | None:
         header = loaded.object.header
         change = Change(PointSpan(loaded), 0)
         change.read()
         if header.kind == "full":
             return change
-        if known is None or (known.name, known.digest) != (header.prev_name, header.prev_digest):
+        if known is None or known.name != header.prev_name:
+            return None
+        if known.digest not in ("", header.prev_digest):  # one that was salvaged has none
             return None
         return Change(change.span, min(known.blocks, header.blocks))
 

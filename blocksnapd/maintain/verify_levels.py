@@ -272,7 +272,7 @@ class VolumeVerifier:
                 if step.change is None or step.name not in points:
                     continue
                 walk.apply(step.change)
-                if len(walk.blocks):
+                if len(walk.blocks) and points[step.name].is_known:
                     _add_ranges(points[step.name], walk.blocks)
             found.uses |= {name: walk.uses(name) for name in lost}
 

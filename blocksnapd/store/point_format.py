@@ -226,6 +226,27 @@ def unpack_point(data: bytes, name: str, repository_id: str, hash_key: bytes) ->
     )  # fmt: skip
 
 
+def salvage_point(data: bytes, name: str, repository_id: str, digest_: str) -> PointObject:
+    """Return a point whose inline pack or tag is damaged, taken apart; nothing of it is proven.
+
+    ``open_body`` proves header and body, which are sealed together: no thief knows the key that it
+    takes. The pack is checked frame by frame by who reads it. ``digest_`` is what the next point
+    calls the whole.
+
+    Raises:
+        RepositoryFormatError: header or body are not there.
+    """
+    header, clear = unpack_header(data, name, repository_id)
+    box_at = len(clear) + SEAL_SIZE
+    inline_at = box_at + header.body_size
+    if len(data) < inline_at:
+        raise RepositoryFormatError(f"{name} ends within its body")
+    return PointObject(
+        header=header, clear=clear, seal=data[len(clear) : box_at], box=data[box_at:inline_at],
+        inline_at=inline_at, digest=digest_, size=len(data),
+    )  # fmt: skip
+
+
 def open_body(point: PointObject, metadata_private: bytes) -> Body:
     """Return the sealed part.
 

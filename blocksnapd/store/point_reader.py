@@ -17,6 +17,7 @@ from blocksnapd.store.point_format import (
     PointObject,
     facts_of,
     open_body,
+    salvage_point,
     unpack_point,
 )
 
@@ -90,6 +91,23 @@ class PointReader:
         except StoreMissingError as error:
             raise NotFoundError(f"there is no point {name}", hint=error.hint) from error
         return unpack_point(data, name, self._source.repository_id, self._source.hash_key)
+
+    def salvage(self, name: str, digest: str = "") -> LoadedPoint:
+        """Return a damaged point whose sealed part is whole, for those that follow it.
+
+        ``digest`` is what the next point calls it. The inline pack may be damaged.
+
+        Raises:
+            ChecksumError, RepositoryFormatError: the sealed part is damaged, too.
+            NotFoundError, KeyMissingError: as ``load``.
+        """
+        private = self.metadata_key.metadata_private
+        try:
+            data = self._store.get(name, size_max=POINT_SIZE_MAX)
+        except StoreMissingError as error:
+            raise NotFoundError(f"there is no point {name}", hint=error.hint) from error
+        found = salvage_point(data, name, self._source.repository_id, digest)
+        return LoadedPoint(found, open_body(found, private))
 
     def load(self, name: str) -> LoadedPoint:
         """Return a point with its sealed part; raises as ``load_clear``, and KeyMissingError."""

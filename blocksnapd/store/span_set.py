@@ -160,7 +160,7 @@ class SpanSet:
         found: list[Span] = []
         for link in reversed(links):
             try:
-                span = self._span(link)
+                span = self._span(link, digest)
             except (FormatError, StoreError, NotFoundError) as error:
                 self._drop(link.name, error)
                 return None
@@ -177,17 +177,31 @@ class SpanSet:
             raise self._lost(after, links[-1].to_seq)
         return found[::-1]
 
-    def _span(self, link: Link) -> Span:
+    def _span(self, link: Link, digest: str = "") -> Span:
         span = self._open.get(link.name)
         if span is None:
             ref = self._refs.get(link.name)
             if ref is None:
-                span = PointSpan(self._reader.load(link.name))
+                span = PointSpan(self._load(link.name, digest))
             else:
                 span = LayerReader(self._store, ref, self._reader.metadata_key, self.volume_id)
             self._remember(span)
         self._open.move_to_end(link.name)
         return span
+
+    def _load(self, name: str, digest: str) -> LoadedPoint:
+        # What a damaged point says of blocks is still good for those that follow it, if it opens.
+        try:
+            return self._reader.load(name)
+        except FormatError as error:
+            if not digest:
+                raise
+            try:
+                found = self._reader.salvage(name, digest)
+            except FormatError:
+                raise error from None
+            self.problems.append(f"{name}: {error.message}")
+            return found
 
     def _remember(self, span: Span) -> None:
         self._open[span.name] = span

@@ -102,6 +102,20 @@ def test_a_flipped_bit_in_any_frame_harms_exactly_the_points_that_need_it(lab, r
                 assert verify(lab, data=False).is_whole  # the structure is
 
 
+def test_a_flipped_bit_in_an_inline_pack_harms_its_point_and_those_that_need_the_block(lab):
+    name = points(lab)[1]
+    data = lab.store.objects[name]
+    for at in (-10, -2500, -9000, -15_000):  # tag, index and frames
+        with changed(lab, name, flipped(data, len(data) + at)):
+            found = verify(lab)
+            assert said(found) == truth(lab), at
+            assert not found.points[1].is_whole
+            assert found.points[5].is_whole
+            assert all(name in text for text in found.told())
+            assert verify(lab, restore=False).points[2].damaged == found.points[2].damaged
+    assert said(found)[2] != set()
+
+
 @pytest.mark.parametrize("how", ["gone", "tail", "short", "empty"])
 def test_a_pack_without_its_table(lab, how):
     for name in packs(lab):
@@ -132,7 +146,7 @@ def test_bytes_after_the_end_of_a_pack_harm_nobody_and_are_told(lab):
 def test_a_lost_point_harms_itself_and_what_follows_until_the_next_full_one(lab, at, how):
     name = points(lab)[at]
     data = lab.store.objects[name]
-    with changed(lab, name, None if how == "gone" else flipped(data, len(data) // 2)):
+    with changed(lab, name, None if how == "gone" else flipped(data, 200)):
         found = verify(lab)
         assert any(text.startswith(f"{name}: ") for text in found.told()) or (at, how) == (
             7,
