@@ -158,9 +158,10 @@ class Repacker:
         """Make one pack of the first of ``packs``, put it and read it back."""
         writer, given = self._writer(number), list[tuple[Slots, U8]]()
         for weighed in packs:
-            given.append(self._copy(PackReader(self._store, weighed.place, self._key), writer))
-            if writer.is_full:
+            reader = PackReader(self._store, weighed.place, self._key)
+            if not writer.has_room(reader):
                 break
+            given.append(self._copy(reader, writer))
         self._store.put(writer.name, writer.finish())
         self._check(writer.ref, given)
         return _Made(writer.ref, len(given), sum(len(slots.here) for slots, _ in given))

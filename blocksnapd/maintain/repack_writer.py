@@ -13,7 +13,6 @@ from blake3 import blake3
 from blocksnapd.errors import RepositoryFormatError
 from blocksnapd.store.columns import pack_column
 from blocksnapd.store.frames import (
-    FRAME_SIZE_MAX,
     FrameCodec,
     frame_sum,
     frame_sum_key,
@@ -64,11 +63,16 @@ class RepackWriter:
         assert self._ref is not None
         return self._ref
 
-    @property
-    def is_full(self) -> bool:
-        """Whether another pack had better go into the next one."""
-        frames = PACK_BLOCKS_MAX // (FRAME_SIZE_MAX // max(self._block_size, 4096))
-        return self._size >= PACK_SIZE_TARGET or 2 * len(self._frames) >= frames
+    def has_room(self, reader: PackReader) -> bool:
+        """Return whether a pack may go into this one, too; the first always may."""
+        if not self._rows:
+            return True
+        if isinstance(self._key, RestoreKey):
+            slots = sum(len(row[0]) for row in self._rows) + reader.index.slots
+        else:  # frames stay as they are: the largest one tells how many slots each of them takes
+            each = max(*self._counts, reader.slots_per_frame)
+            slots = (len(self._frames) + reader.frames) * each
+        return self._size < PACK_SIZE_TARGET and slots <= PACK_BLOCKS_MAX
 
     def add(self, reader: PackReader, slots: Slots, living: _BOOLS) -> None:
         """Take the living ones of a pack's ``slots``.

@@ -128,6 +128,18 @@ def test_a_budget_is_kept(lab):
     lab.check_all()
 
 
+def test_what_does_not_fit_goes_into_the_next(lab, with_data, monkeypatch):
+    """Slots of a pack are few: here too few for both."""
+    monkeypatch.setattr("blocksnapd.maintain.repack_writer.PACK_BLOCKS_MAX", 400)
+    told = lab.repack(with_data=with_data)
+    assert (told.read, told.written) == (2, 2)
+    lab.check_all()
+    monkeypatch.undo()
+    collect_all(lab)
+    assert len(repacked(lab)) == 2
+    lab.check_all()
+
+
 def test_nothing_is_worth_it():
     lab = CollectLab(blocks=700)
     lab.large(0)
