@@ -3,7 +3,7 @@
 Layers name a block's first place for ever. A repacked pack therefore keeps, per slot, that place:
 the *origin*. Frames that were copied as they were stay sealed under the key of the pack they were
 made for, and its name and their number there are what they are bound to; a source tells both.
-See FORMAT.md § 6.
+See FORMAT.md § 10.
 """
 
 from __future__ import annotations
