@@ -24,6 +24,7 @@ FILES_SIZE = 6 * GIB // 5
 COW_SIZE = GIB
 WRITTEN_MIB = 44  # with what the file system adds, about 64 MiB of blocks differ
 SOURCES = ("/usr/bin", "/usr/share", "/usr/lib")
+_BLOCK, _INODE = 4096, 512  # of the file system: small files take more than their bytes
 _FORBIDDEN = set(" \t\n:#$")  # what a prototype file cannot name
 
 
@@ -41,7 +42,7 @@ def make_xfs(path: str, *, size: int = IMAGE_SIZE, files_size: int = FILES_SIZE)
     Path(prototype).write_text("\n".join(_Prototype(files_size).lines()) + "\n")
     with open(path, "wb") as file:
         file.truncate(size)
-    subprocess.run(["mkfs.xfs", "-q", "-p", prototype, path], check=True)
+    subprocess.run(["mkfs.xfs", "-q", "-d", "agcount=2", "-p", prototype, path], check=True)
     os.unlink(prototype)
 
 
@@ -91,7 +92,10 @@ class _Prototype:
                 if entry.is_dir(follow_symlinks=False):
                     found += [f"{entry.name} d--755 0 0", *self._walk(entry.path), "$"]
                 elif entry.is_file(follow_symlinks=False):
-                    self._left -= entry.stat().st_size
+                    size = -(-entry.stat().st_size // _BLOCK) * _BLOCK + _INODE
+                    if size > self._left:
+                        continue
+                    self._left -= size
                     found.append(f"{entry.name} ---644 0 0 {entry.path}")
         return found
 
