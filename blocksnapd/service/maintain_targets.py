@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from typing import TYPE_CHECKING
 
 from blocksnapd.control.messages import EXIT_FAILED, EXIT_OK
-from blocksnapd.errors import BlocksnapError, NotFoundError
+from blocksnapd.errors import BlocksnapError, FormatError, NotFoundError
 from blocksnapd.maintain.maintainer import Orders, Round
 from blocksnapd.service.pruning import policy_of_settings
 from blocksnapd.store.files import LocalStore, local_path
@@ -101,7 +102,7 @@ def _maintain_volume(
         head = repository.newest(volume_id)
         if head is None:
             return True
-        volume = repository.load_point(head.name).facts.volume_name
+        volume = _volume_name(repository, volume_id)
         tell = Teller(volume, as_json=as_json)
         orders = orders_for(configured.get(volume))
         store = LocalStore(local_path(target.url))
@@ -109,6 +110,14 @@ def _maintain_volume(
     except BlocksnapError as error:
         tell("maintenance-failed", error.sentences(), severity="error")
         return False
+
+
+def _volume_name(repository: Repository, volume_id: str) -> str:
+    # A newest point that is damaged must not keep all others from being looked after.
+    for outline in reversed(repository.outlines(volume_id)):
+        with contextlib.suppress(FormatError):
+            return repository.load_point(outline.name).facts.volume_name
+    return volume_id
 
 
 def orders_for(settings: Settings | None) -> Orders:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blocksnapd.errors import RepositoryFormatError, StoreError
+from blocksnapd.errors import FormatError, RepositoryFormatError, StoreError
 from blocksnapd.store.manifest_format import PointEntry
 from blocksnapd.store.names import is_point_name, parse_point_name, point_name, points_prefix
-from blocksnapd.store.point_format import to_us
+from blocksnapd.store.point_format import Header, to_us
 
 if TYPE_CHECKING:
     from blocksnapd.model import RestorePoint
     from blocksnapd.store.manifest_format import LoadedManifest
     from blocksnapd.store.objects import ObjectStore
-    from blocksnapd.store.point_format import Header
-    from blocksnapd.store.point_reader import PointReader
+    from blocksnapd.store.point_reader import LoadedPoint, PointReader
+
+DAMAGED = "damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,12 @@ def list_points(store: ObjectStore, reader: PointReader, loaded: LoadedManifest)
     """Return the points of a volume; opens only those that are newer than the manifest.
 
     A point below the newest one of the manifest that it does not list has expired; its object
-    may still be there until it is collected.
+    may still be there until it is collected. A new one that is damaged is listed as that, at the
+    time of the one before: nothing may take it for expired, and nothing waits for it.
 
     Raises:
-        RepositoryFormatError: two points have one place, or a new one is of another format.
-        ChecksumError: a new point is damaged. KeyMissingError: metadata cannot be opened.
+        RepositoryFormatError: two points have one place.
+        KeyMissingError: metadata cannot be opened.
         StoreError: the place failed, or its listing left out a point that is there: whoever went
             on from that would pass over the point for ever.
     """
@@ -48,9 +51,30 @@ def list_points(store: ObjectStore, reader: PointReader, loaded: LoadedManifest)
     _check_no_fork(fresh)
     there = set(names)
     missing = [n for e in known if (n := entry_name(loaded.volume_id, e)) not in there]
-    loads = [reader.load(name) for name in fresh]
-    missing += _left_out(store, newest, [found.object.header for found in loads])
-    return Listing((*known, *(entry_of(found.point) for found in loads)), tuple(missing))
+    entries, headers = list(known), dict[int, Header | None]()
+    for name in fresh:
+        found = _load(reader, name)
+        headers[parse_point_name(name).seq] = found.object.header if found else None
+        entries.append(entry_of(found.point) if found else _damaged_entry(name, entries))
+    missing += _left_out(store, newest, headers)
+    return Listing(tuple(entries), tuple(missing))
+
+
+def _load(reader: PointReader, name: str) -> LoadedPoint | None:
+    # Maintenance of all others must not wait for one that is damaged, which verify reports.
+    for load in (reader.load, reader.salvage):
+        with contextlib.suppress(FormatError):
+            return load(name)
+    return None
+
+
+def _damaged_entry(name: str, before: list[PointEntry]) -> PointEntry:
+    said, last = parse_point_name(name), before[-1] if before else None
+    return PointEntry(
+        seq=said.seq, point_id=said.point_id, time_us=last.time_us if last else 0,
+        size=last.size if last else 0, kind="delta", method=DAMAGED, consistency=DAMAGED,
+        changed_bytes=0, shipped_bytes=0, stored_bytes=0,
+    )  # fmt: skip
 
 
 def entry_of(point: RestorePoint) -> PointEntry:
@@ -69,11 +93,11 @@ def entry_name(volume_id: str, entry: PointEntry) -> str:
     return point_name(volume_id, entry.seq, entry.point_id)
 
 
-def _left_out(store: ObjectStore, newest: int, headers: list[Header]) -> list[str]:
+def _left_out(store: ObjectStore, newest: int, headers: dict[int, Header | None]) -> list[str]:
     """Return the points that new ones follow and that are gone; ``newest`` is the last known."""
     gone = []
-    for header in headers:
-        if header.seq != newest + 1 and header.prev_name:
+    for seq, header in headers.items():
+        if header is not None and seq != newest + 1 and header.prev_name:
             if store.exists(header.prev_name):
                 raise StoreError(
                     f"the listing of points left out {header.prev_name}, which is there",
@@ -81,7 +105,7 @@ def _left_out(store: ObjectStore, newest: int, headers: list[Header]) -> list[st
                     hint="Try again; if it stays so, look after the disk or the file system.",
                 )
             gone.append(header.prev_name)
-        newest = header.seq
+        newest = seq
     return gone
 
 

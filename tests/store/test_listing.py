@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from blocksnapd.errors import RepositoryFormatError, StoreError
-from blocksnapd.store.listing import entry_name, entry_of, list_points
+from blocksnapd.store.listing import DAMAGED, entry_name, entry_of, list_points
 from blocksnapd.store.manifest_format import Manifest
 from blocksnapd.store.manifests import Manifests
 from blocksnapd.store.names import point_name
@@ -89,3 +89,22 @@ def test_a_new_point_that_is_gone_is_named(lab):
     found = listed(lab, loaded)
     assert found.missing == (gone,)
     assert found.points == (entries[0], *entries[2:])
+
+
+@pytest.mark.parametrize("at", [20, -1])
+def test_a_new_point_that_is_damaged_is_listed_and_stops_nothing(lab, at):
+    """Its header or its tag: what else is there may still be told of it, or not."""
+    entries = listed(lab).points
+    name = lab.kept[1][0].name
+    data = bytearray(lab.store.objects[name])
+    data[at] ^= 1
+    lab.store.objects[name] = bytes(data)
+    found = listed(lab)
+    assert found.missing == ()
+    assert [entry_name(VOLUME, e) for e in found.points] == [p.name for p, _ in lab.kept]
+    assert found.points[2:] == entries[2:]
+    damaged = found.points[1]
+    if at == -1:
+        assert damaged == entries[1]
+    else:
+        assert (damaged.method, damaged.time_us) == (DAMAGED, entries[0].time_us)
