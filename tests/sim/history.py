@@ -74,6 +74,7 @@ def _play(world: World, steps: int) -> Outcome:
     maintenance = Maintenance(world)
     deeds = {
         "commit": (12, source.commit),
+        "slow commit": (1, lambda: source.commit(lambda: _meanwhile(world, maintenance))),
         "prune": (1, maintenance.prune),
         "hold": (1, maintenance.hold),
         "round": (4, maintenance.round),
@@ -100,6 +101,14 @@ def _play(world: World, steps: int) -> Outcome:
     damage.check(world)
     outcome.steps, outcome.points = steps, len(world.points)
     return outcome
+
+
+def _meanwhile(world: World, maintenance: Maintenance) -> None:
+    """Let hours or days pass, and maintenance do its work."""
+    for _ in range(world.rng.randint(1, 3)):
+        world.now += world.rng.choice((300, 20_000, 100_000, 300_000))
+        maintenance.round()
+        maintenance.watch()
 
 
 def _cut_power(world: World) -> None:
@@ -136,6 +145,9 @@ def _small_and_timed(world: World) -> ExitStack:
         "blocksnapd.store.pack_writer.PACK_SIZE_TARGET": 60_000,
         "blocksnapd.store.sink.INLINE_SIZE_MAX": 30_000,
         "secrets.token_hex": lambda size: next(numbers)[: 2 * size],
+        "blocksnapd.store.epoch_watch.time": SimpleNamespace(
+            clock_gettime=lambda _: world.now, CLOCK_BOOTTIME=time.CLOCK_BOOTTIME
+        ),
         "blocksnapd.store.repository.time": SimpleNamespace(
             strftime=time.strftime, gmtime=lambda: time.gmtime(world.now)
         ),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blocksnapd.blocks import hash_blocks, state_sum
-from blocksnapd.errors import BlocksnapError
+from blocksnapd.errors import BlocksnapError, CondemnedError
 from blocksnapd.model import PointFacts
 from blocksnapd.store.repository import Repository
 from tests.fakes.faulty_objects import Killed
@@ -19,6 +19,8 @@ from tests.fakes.remembered import Remembered
 from tests.sim.world import BLOCK, VOLUME, ImageOf, Known, World, need
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from blocksnapd.model import PointHead, RestorePoint
     from blocksnapd.store.sink import Sink
     from tests.fakes.faulty_objects import FaultyObjects
@@ -71,26 +73,42 @@ class Source:
         store.die()
         return head
 
-    def commit(self) -> None:
-        """Commit a point of the volume as it is now, through a place that may fail at any call."""
+    def commit(self, meanwhile: Callable[[], None] | None = None) -> None:
+        """Commit a point of the volume as it is now, through a place that may fail at any call.
+
+        ``meanwhile`` happens while the session is under way, before it commits.
+        """
         self._number += 1
         point_id, image = f"p{self._number:016x}", self.image
         if self._rng.random() < 0.02:
             self._memory = Remembered()  # the disk with the source's state was lost
             self._world.tell("the source forgot where its content lies")
         store = self._world.process(14, 3)
-        self._world.attempt(f"commit {point_id}", store, lambda: self._run(store, point_id, image))
+        allowed = (CondemnedError,) if meanwhile else ()
+        self._world.attempt(
+            f"commit {point_id}", store, lambda: self._run(store, point_id, image, meanwhile),
+            allowed,
+        )  # fmt: skip
         store.die()
 
-    def _run(self, store: FaultyObjects, point_id: str, image: ImageOf) -> None:
+    def _run(
+        self,
+        store: FaultyObjects,
+        point_id: str,
+        image: ImageOf,
+        meanwhile: Callable[[], None] | None,
+    ) -> None:
         world = self._world
         repository = Repository.on(store, source=world.keys.source)
         head = repository.newest(VOLUME)
         self._learn(head)
         sink = repository.begin(VOLUME, point_id, block_size=BLOCK, base=head, known=self._memory)
         try:
-            base = world.newest.image if world.newest and self._rng.random() < 0.95 else None
+            is_full = world.newest is None or head.is_damaged or self._rng.random() < 0.05
+            base = None if is_full else world.newest.image
             zeros = self._feed(sink, image, base)
+            if meanwhile:
+                meanwhile()
             facts = self._facts(point_id, image, full=base is None)
             self._doubt = Attempt(point_id, image, sink.finish(facts), zeros, base is None)
             self._commits(sink.commit(facts), self._doubt)
@@ -106,7 +124,8 @@ class Source:
         known = world.newest
         if head is None or (known and head.name == known.point.name):
             need(head or not known, "the repository says that it has no point")
-            need(not head or not known or head == known.point.head, "the newest point changed")
+            is_same = not head or head.is_damaged or not known or head == known.point.head
+            need(is_same, "the newest point changed")
             self._doubt = None
             self._memory.abandoned()
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -86,6 +87,8 @@ class World:
     log: list[str] = field(default_factory=list)
     forgotten: dict[str, int] = field(default_factory=dict)  # name: until, µs
     expired: dict[str, Known] = field(default_factory=dict)
+    events: Counter[str] = field(default_factory=Counter)  # what rounds of maintenance told
+    rotten: set[str] = field(default_factory=set)  # objects that were damaged to stay so
     unknown: list[str] = field(default_factory=list)  # listed, and not known to be committed
 
     def __post_init__(self) -> None:
@@ -128,15 +131,25 @@ class World:
         at = {rng.randint(1, calls) for _ in range(rng.choice((1, 1, 2, 5)))}
         return self.place.process(Faults(rng, at, kinds=kinds))
 
-    def attempt(self, what: str, store: FaultyObjects, deed: Callable[[], object]) -> bool:
-        """Do something as the process ``store``; return whether it went well, and log it."""
+    def attempt(
+        self,
+        what: str,
+        store: FaultyObjects,
+        deed: Callable[[], object],
+        allowed: tuple[type[BlocksnapError], ...] = (),
+    ) -> bool:
+        """Do something as the process ``store``; return whether it went well, and log it.
+
+        It may fail where ``store`` has faults, and with the errors ``allowed``.
+        """
         try:
             deed()
         except Killed as killed:
             self.tell(f"{what}: killed {killed}; {_told(store)}")
             return False
         except BlocksnapError as error:
-            need(store.happened, f"{what} failed without a fault: {error.sentences()}")
+            may_fail = store.happened or isinstance(error, allowed)
+            need(may_fail, f"{what} failed without a fault: {error.sentences()}")
             self.tell(f"{what}: {type(error).__name__} {error}; {_told(store)}")
             return False
         self.tell(f"{what}: done; {_told(store)}")
