@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from blocksnapd.config import Cow, Retry, Volume
 from blocksnapd.cycle.journal import Journal
 from blocksnapd.metrics import Metrics
+from blocksnapd.packing import PACKING_DEFAULT
 from blocksnapd.runtime.clock import ManualClock
 from blocksnapd.service.catalogue import Catalogue
 from blocksnapd.service.runs import RunBook
@@ -43,7 +44,7 @@ SETTINGS = Volume(
     name="vg0/home", driver="lvm", target="near", every_s=EVERY_S, rpo_s=2 * EVERY_S,
     cow=Cow(space="spare", chunk_size=4096, freeze_max_s=2.0),
     retry=Retry.model_validate({"first": "10s", "factor": 2.0, "max": "60s"}),
-    block_size=4096, compression=1,
+    block_size=4096, compression=PACKING_DEFAULT,
 )  # fmt: skip
 
 
