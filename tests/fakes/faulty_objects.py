@@ -32,7 +32,6 @@ KINDS = {
     "get_range": ("eio", "kill", "flip"),
     "size": ("eio", "kill"),
     "age": ("eio", "kill"),
-    "age": ("eio", "kill"),
     "exists": ("eio", "kill"),
     "list_names": ("eio", "kill", "shrink"),
     "children": ("eio", "kill", "shrink"),
@@ -184,10 +183,6 @@ class FaultyObjects:
     def size(self, name: str) -> int:
         self._begin("size", name)
         return self._inner.size(name)
-
-    def age(self, name: str) -> float:
-        self._begin("age", name)
-        return self._inner.age(name)
 
     def age(self, name: str) -> float:
         self._begin("age", name)
