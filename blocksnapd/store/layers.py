@@ -9,18 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from blocksnapd.errors import RepositoryFormatError
 from blocksnapd.store.runs import (
     SLOT_BITS,
     SLOT_MASK,
     ZERO,
     Runs,
-    interleave,
-    is_ascending,
 )
-from blocksnapd.store.tables import check_locations, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,23 +79,6 @@ class PackPlace:
     block_size: int
     holder: str
     offset: int
-
-
-def check_layer(header: Header, body: Body) -> Layer:
-    """Return the layer of a point; its locations count in the point's own packs.
-
-    Raises:
-        RepositoryFormatError: runs overlap, lie outside the image, or point outside the packs.
-    """
-    data = read_table(body.data, located=True)
-    slots = np.array([pack.blocks for pack in body.packs], dtype=np.uint64)
-    check_locations(data, slots)
-    zeros = read_table(body.zeros, located=False)
-    runs = interleave(data, zeros)
-    outside = len(runs) and int(runs.ends[-1]) > header.blocks
-    if outside or not is_ascending(runs.starts, runs.lengths):
-        raise RepositoryFormatError(f"the layer of {header.name} overlaps, or passes the end")
-    return Layer(runs, header.blocks, 0 if header.kind == "full" else header.blocks)
 
 
 def pack_places(header: Header, body: Body, inline_at: int) -> list[PackPlace]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,67 @@ from blocksnapd.store.tables import RunsPart, check_locations, unpack_part
 if TYPE_CHECKING:
     from blocksnapd.model import U64
     from blocksnapd.store.layers import PackPlace
+    from blocksnapd.store.point_format import Body, Header
     from blocksnapd.store.point_reader import LoadedPoint
+
+_BLOCKS_MAX = (1 << 64) - 1
+
+
+class PointTables:
+    """What a point's body says of blocks, checked piece by piece as it is read."""
+
+    def __init__(self, header: Header, body: Body) -> None:
+        """Take a body.
+
+        Raises:
+            RepositoryFormatError: its tables do not ascend.
+        """
+        self._name, self._blocks = header.name, header.blocks
+        self._slots = np.array([pack.blocks for pack in body.packs], dtype=np.uint64)
+        self._data = _Table(body.data, header.name, located=True)
+        self._zeros = _Table(body.zeros, header.name, located=False)
+
+    def check(self) -> None:
+        """Read everything once, in memory for a part or two.
+
+        Raises:
+            RepositoryFormatError: runs overlap, lie outside the image, or point outside the packs.
+        """
+        firsts = self.marks()[0].tolist()
+        for first, end in itertools.pairwise([*firsts, _BLOCKS_MAX]):
+            self.runs(first, end)
+
+    def marks(self) -> tuple[U64, U64, U64]:
+        """Return where the parts of both tables begin, end at most, and how many runs they have.
+
+        A part says only where it begins; it ends before the next.
+        """
+        tables = (self._data, self._zeros)
+        last = np.array([self._blocks], dtype=np.uint64)
+        ends = [np.append(table.firsts[1:], last)[: len(table.firsts)] for table in tables]
+        firsts = np.concatenate([table.firsts for table in tables])
+        counts = np.concatenate([table.counts for table in tables])
+        stops = np.maximum(np.concatenate(ends), firsts + np.uint64(1))
+        order = np.argsort(firsts, kind="stable")
+        return firsts[order], stops[order], counts[order]
+
+    def runs(self, first: int, end: int) -> Runs:
+        """Return what they say of the blocks ``first`` up to but without ``end``.
+
+        Raises:
+            RepositoryFormatError: runs overlap, lie outside the image, or point outside the packs.
+        """
+        data, zeros = self._data.cut(first, end), self._zeros.cut(first, end)
+        check_locations(data, self._slots)
+        runs = interleave(data, zeros)
+        beyond = len(runs) and int(runs.starts[-1]) + int(runs.lengths[-1]) > self._blocks
+        if beyond or not is_ascending(runs.starts, runs.lengths):
+            raise RepositoryFormatError(f"the layer of {self._name} overlaps, or passes the end")
+        return runs
+
+    def total(self, weights: U64) -> int:
+        """Return the sum of all entries, part by part; see ``entry_sum``."""
+        return (self._data.total(weights) + self._zeros.total(weights)) % (1 << 64)
 
 
 class PointSpan:
@@ -30,9 +91,7 @@ class PointSpan:
         header, body = loaded.object.header, loaded.body
         self.point = loaded
         self._name, self._places = header.name, loaded.places()
-        self._slots = np.array([pack.blocks for pack in body.packs], dtype=np.uint64)
-        self._data = _Table(body.data, header.name, located=True)
-        self._zeros = _Table(body.zeros, header.name, located=False)
+        self._tables = PointTables(header, body)
         self._head = LayerHead(
             from_seq=header.seq - 1, to_seq=header.seq, from_digest=header.prev_digest,
             to_digest=loaded.object.digest, size=header.size, block_size=header.block_size,
@@ -55,35 +114,17 @@ class PointSpan:
         return len(self._places)
 
     def marks(self) -> tuple[U64, U64, U64]:
-        """Return where the parts of both tables begin, end at most, and how many runs they have.
-
-        A part says only where it begins; it ends before the next.
-        """
-        tables = (self._data, self._zeros)
-        last = np.array([self._head.blocks], dtype=np.uint64)
-        ends = [np.append(table.firsts[1:], last)[: len(table.firsts)] for table in tables]
-        firsts = np.concatenate([table.firsts for table in tables])
-        counts = np.concatenate([table.counts for table in tables])
-        stops = np.maximum(np.concatenate(ends), firsts + np.uint64(1))
-        order = np.argsort(firsts, kind="stable")
-        return firsts[order], stops[order], counts[order]
+        """Return where its parts begin, end at most, and how many runs they have."""
+        return self._tables.marks()
 
     def runs(self, first: int, end: int) -> Runs:
         """Return what it says of these blocks; see ``layers.Span``."""
-        data, zeros = self._data.cut(first, end), self._zeros.cut(first, end)
-        check_locations(data, self._slots)
-        runs = interleave(data, zeros)
-        beyond = len(runs) and int(runs.starts[-1]) + int(runs.lengths[-1]) > self._head.blocks
-        if beyond or not is_ascending(runs.starts, runs.lengths):
-            raise RepositoryFormatError(f"the layer of {self._name} overlaps, or passes the end")
-        return runs
+        return self._tables.runs(first, end)
 
     def total(self) -> int:
         """Return the sum of all its entries, part by part; see ``layers.Span``."""
         names = [place.ref.name for place in self._places]
-        weights = np.array([pack_weight(name) for name in names], dtype=np.uint64)
-        sums = [self._data.total(weights), self._zeros.total(weights)]
-        return sum(sums) % (1 << 64)
+        return self._tables.total(np.array([pack_weight(name) for name in names], dtype=np.uint64))
 
     def places(self, pack: int) -> tuple[int, list[PackPlace]]:
         """Return all its packs; see ``layers.Span``."""

@@ -23,12 +23,12 @@ import numpy as np
 from blocksnapd.blocks import state_add, state_sum
 from blocksnapd.errors import BlocksnapError, ObjectExistsError, RefusedError, StoreError
 from blocksnapd.model import KNOWN_PACK, PACK_NUMBER_MASK, PointFacts, PointHead, RestorePoint
-from blocksnapd.store.layers import check_layer
 from blocksnapd.store.names import pack_name, parse_point_name, point_name, points_prefix
 from blocksnapd.store.pack_records import pack_ref_record, unpack_ref_record
 from blocksnapd.store.pack_writer import Batch, FinishedPack, PackWriter
 from blocksnapd.store.point_format import Body, Header, PackRef, ProofRecord, pack_point, to_us
 from blocksnapd.store.point_layer import PointLayer
+from blocksnapd.store.point_span import PointTables
 from blocksnapd.store.runs import SLOT_BITS, Runs
 from blocksnapd.store.seal import POINT_TAG_SIZE, Scope, digest
 from blocksnapd.store.session_dedup import SessionDedup
@@ -152,7 +152,7 @@ class Sink:
         self._check_facts(facts)
         inline = self._finish_packs()
         header, body = self._header(facts), self._body(facts)
-        check_layer(header, body)  # what a reader would refuse is not written
+        PointTables(header, body).check()  # what a reader would refuse is not written
         self._check_sum(facts)
         data = pack_point(
             header, body, inline, metadata_public=self._key.metadata_public,

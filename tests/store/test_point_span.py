@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from blocksnapd.errors import RepositoryFormatError
 from blocksnapd.store import tables
 from blocksnapd.store.entry_sum import entry_sum, pack_weight
-from blocksnapd.store.layers import check_layer
 from blocksnapd.store.point_reader import LoadedPoint, PointReader
 from blocksnapd.store.point_span import PointSpan
 from blocksnapd.store.tables import pack_table
 from tests.store.support import Lab
 from tests.store.test_runs import build, model
+from tests.store.walking import check_layer
 
 if TYPE_CHECKING:
     from blocksnapd.store.runs import Runs

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blocksnapd.store.layers import check_layer
-from blocksnapd.store.runs import ZERO
+import numpy as np
+
+from blocksnapd.errors import RepositoryFormatError
+from blocksnapd.store.layers import Layer
+from blocksnapd.store.runs import ZERO, interleave, is_ascending
+from blocksnapd.store.tables import check_locations, read_table
 
 if TYPE_CHECKING:
+    from blocksnapd.store.point_format import Body, Header
     from blocksnapd.store.point_reader import PointReader
 
 Place = tuple[str, int]
+
+
+def check_layer(header: Header, body: Body) -> Layer:
+    """Return the layer of a point at once; RepositoryFormatError: it is not sound."""
+    data = read_table(body.data, located=True)
+    check_locations(data, np.array([pack.blocks for pack in body.packs], dtype=np.uint64))
+    runs = interleave(data, read_table(body.zeros, located=False))
+    outside = len(runs) and int(runs.ends[-1]) > header.blocks
+    if outside or not is_ascending(runs.starts, runs.lengths):
+        raise RepositoryFormatError("not sound")
+    return Layer(runs, header.blocks, 0 if header.kind == "full" else header.blocks)
 
 
 def walked(reader: PointReader, name: str) -> dict[int, Place]:
