@@ -111,9 +111,12 @@ def replaced_manifests(
     keep: int = 8,
     keep_s: float = 2 * DAY_S,
 ) -> list[int]:
-    """Return the generations that may go: not of the last ``keep``, and older than ``keep_s``."""
+    """Return the generations that may go: not of the last ``keep``, and older than ``keep_s``.
+
+    The first one stays: whoever is shown none, by a listing that lost all, finds its name taken.
+    """
     known = sorted(generations)
-    return [g for g in known[:-keep] if ages_s.get(g, 0.0) >= keep_s]
+    return [g for g in known[:-keep] if g != 1 and ages_s.get(g, 0.0) >= keep_s]
 
 
 def distrust(

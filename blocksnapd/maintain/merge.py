@@ -84,7 +84,8 @@ def merge_due(
         loaded: the newest manifest.
         points: all listed points, ascending, those committed since the manifest too.
         budget: bytes of layers to write; the last one may pass it.
-        distrusted: names of layers that verification found damaged: made anew from others.
+        distrusted: names of layers that verification found damaged: made anew from others, and
+            listed until then.
         cancelled: asked often whether to stop; what was made by then counts.
 
     Raises:
@@ -118,7 +119,8 @@ def merge_due(
         made.append(ref)
         done.add(one)
     left = [one for one in missing if one not in done]
-    layers = (*trusted, *made)
+    # What could not be made anew stays: it may be all there is, and read well another day.
+    layers = (*trusted, *made, *(ref for ref in before if ref.name in distrusted))
     old = set(replaced(points, layers, left))
     kept = tuple(sorted((ref for ref in layers if ref not in old), key=_place))
     dropped = tuple(ref for ref in before if ref not in kept)

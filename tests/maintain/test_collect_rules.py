@@ -75,8 +75,8 @@ def test_lists_stay_as_long_as_somebody_may_ask():
 
 def test_old_manifests_stay_for_a_while():
     ages = {n: 100.0 - n for n in range(1, 13)}
-    assert replaced_manifests(range(1, 13), ages, keep=8, keep_s=97.0) == [1, 2, 3]
-    assert replaced_manifests(range(1, 13), ages, keep=8, keep_s=0.0) == [1, 2, 3, 4]
+    assert replaced_manifests(range(1, 13), ages, keep=8, keep_s=97.0) == [2, 3]
+    assert replaced_manifests(range(1, 13), ages, keep=8, keep_s=0.0) == [2, 3, 4]
     assert replaced_manifests(range(1, 9), ages, keep=8, keep_s=0.0) == []
     assert replaced_manifests(range(1, 13), {}, keep=8) == []
 

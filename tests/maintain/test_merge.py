@@ -293,3 +293,18 @@ def test_blocks_past_16_tib_are_merged():
         image.read_into(block * BLOCK, memoryview(view))
         assert view == lab.image[row].tobytes()
     assert image.data_extents().ends.tolist()[-1] == size
+
+
+def test_a_distrusted_layer_stays_until_there_is_another():
+    """Its points have expired: nothing else tells what it does, and it may only have been busy."""
+    lab = grown(15)
+    lab.maintain()
+    lab.expire({5, 6, 7})
+    lab.maintain()
+    victim = next(ref for ref in lab.layers() if (ref.from_seq, ref.to_seq) == (4, 8))
+    for point in (5, 6, 7):
+        lab.store.delete(next(n for n in lab.store.list_names("v/") if f"/p/{point:016x}-" in n))
+    done = lab.maintain(distrusted={ref.name for ref in lab.layers()})
+    assert victim in done.layers
+    assert done.problems
+    assert lab.spans().chain(0, 8)
