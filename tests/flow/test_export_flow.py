@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def heed_interrupts() -> None:
+    """Whoever starts the tests in the background makes their children ignore them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def exported(site: Site, *words: str) -> Iterator[subprocess.Popen[str]]:
     """Run the verb beside us; it is interrupted in the end and leaves nothing behind."""
@@ -24,13 +29,14 @@ def exported(site: Site, *words: str) -> Iterator[subprocess.Popen[str]]:
         [sys.executable, "-m", "blocksnapctl", "export", *words, "--repo", str(site.repository),
          "--key", str(site.keys / "restore.key")],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "TMPDIR": str(site.folder)},
+        env={**os.environ, "TMPDIR": str(site.folder)}, preexec_fn=heed_interrupts,
     )  # fmt: skip
     try:
         yield process
-    finally:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=LIMIT_S)
+    finally:
+        process.kill()  # nothing of ours stays, whatever went wrong
     assert process.returncode == 0, (out, err)
     assert "Traceback" not in out + err
     assert not [name for name in os.listdir(site.folder) if name.startswith("blocksnap-")]
@@ -141,7 +147,7 @@ def test_the_daemons_points_are_exported_with_the_operators_key(site: Site) -> N
         [sys.executable, "-m", "blocksnapctl", "export", f"{site.image}@latest", "--key",
          str(site.keys / "restore.key"), "--timeout", "30s"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "BLOCKSNAP_SOCKET": str(site.socket)},
+        env={**os.environ, "BLOCKSNAP_SOCKET": str(site.socket)}, preexec_fn=heed_interrupts,
     )  # fmt: skip
     assert copied(site, uri_of(done)) == content
     done.send_signal(signal.SIGINT)
