@@ -7,6 +7,7 @@ content asks: this stands between a map and its reader, and opens tails as they 
 
 from __future__ import annotations
 
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +17,8 @@ from blocksnapd.errors import RepositoryFormatError
 from blocksnapd.store.layers import PackPlace
 from blocksnapd.store.pack_reader import PackReader
 from blocksnapd.store.redirect import joined_runs
-from blocksnapd.store.runs import SLOT_BITS, SLOT_MASK, Runs, expand, join
+from blocksnapd.store.runs import SLOT_BITS, SLOT_MASK, ZERO, Runs, expand, join
+from blocksnapd.store.sized_cache import SizedCache
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -28,17 +30,30 @@ if TYPE_CHECKING:
     from blocksnapd.store.point_format import PackRef
     from blocksnapd.store.redirect import ContentMap
 
+TABLES_SIZE_MAX = 64 << 20
+
 
 class _Table(NamedTuple):
-    # Where the slots of one origin are: ``slots`` ascend, ``locations`` count in packs.
+    # Where the slots of one origin are in one pack: ``slots`` ascend, ``here`` are those there.
     slots: U64
-    locations: U64
+    here: U64
+
+
+class _Found(NamedTuple):
+    # What a repacked pack holds, by origin.
+    number: int
+    tables: dict[str, _Table]
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory."""
+        return sum(table.slots.nbytes + table.here.nbytes for table in self.tables.values())
 
 
 class MovedPacks:
     """Where repacked blocks lie, of one volume; ``places`` only grows.
 
-    Memory: 16 bytes for each block of the packs that were asked for.
+    Memory: 16 bytes for each block of the packs that were asked for, up to ``TABLES_SIZE_MAX``.
     """
 
     def __init__(
@@ -55,9 +70,7 @@ class MovedPacks:
         self._volume_id, self._block_size = volume_id, block_size
         self._moved = {one.origin: one.packs for one in moved}
         self._numbers: dict[str, int] = {}
-        self._tables: dict[str, _Table] = {}
-        self._read: set[str] = set()
-        self._parts: dict[str, list[_Table]] = {}
+        self._found = SizedCache[_Found](TABLES_SIZE_MAX, lambda found: found.size)
         self._lock = Lock()
 
     def __contains__(self, origin: str) -> bool:
@@ -70,45 +83,41 @@ class MovedPacks:
             RepositoryFormatError: some were not moved. ChecksumError, StoreError: a pack cannot
                 be read.
         """
-        table = self._table(origin)
-        at = np.minimum(np.searchsorted(table.slots, slots), max(0, len(table.slots) - 1))
-        if not len(table.slots) or (table.slots[at] != slots).any():
+        locations = np.full(len(slots), ZERO, dtype=np.uint64)
+        for ref in self._moved[origin]:
+            number, tables = self._found.get(ref.name, partial(self._read, ref))
+            table = tables.get(origin)
+            if table is not None:
+                at = np.minimum(np.searchsorted(table.slots, slots), len(table.slots) - 1)
+                is_here = table.slots[at] == slots
+                locations[is_here] = np.uint64(number << 32) + table.here[at[is_here]]
+        if (locations == ZERO).any():
             raise RepositoryFormatError(
                 f"blocks of {origin} are not in the packs it was repacked into",
                 effect="They cannot be read.",
                 hint="Run verify to learn which points and ranges are affected.",
             )
-        return table.locations[at]
+        return locations
 
-    def _table(self, origin: str) -> _Table:
-        with self._lock:
-            if origin not in self._tables:
-                for ref in self._moved[origin]:
-                    self._read_pack(ref)
-                parts = self._parts.get(origin, [])
-                slots = np.concatenate([np.zeros(0, np.uint64), *(part.slots for part in parts)])
-                where = np.concatenate(
-                    [np.zeros(0, np.uint64), *(part.locations for part in parts)]
-                )
-                order = np.argsort(slots, kind="stable")
-                self._tables[origin] = _Table(slots[order], where[order])
-            return self._tables[origin]
-
-    def _read_pack(self, ref: PackRef) -> None:
-        if ref.name in self._read:
-            return
+    def _read(self, ref: PackRef) -> _Found:
         place = PackPlace(ref, self._volume_id, self._block_size, ref.name, 0)
         origins = PackReader(self._store, place, self._key).index.origins
         if origins is None:
             raise RepositoryFormatError(f"{ref.name} is not a repacked pack")
-        number = np.uint64(len(self.places))
-        self.places.append(place)
-        self._read.add(ref.name)
+        tables = {}
         for at, source in enumerate(origins.sources):
-            mine = origins.origins == at
-            if ref in self._moved.get(source.name, ()) and mine.any():
-                found = _Table(origins.slots[mine], (number << SLOT_BITS) + origins.here[mine])
-                self._parts.setdefault(source.name, []).append(found)
+            mine = np.flatnonzero(origins.origins == at)
+            if ref in self._moved.get(source.name, ()) and len(mine):
+                mine = mine[np.argsort(origins.slots[mine], kind="stable")]
+                tables[source.name] = _Table(origins.slots[mine], origins.here[mine])
+        return _Found(self._number(place), tables)
+
+    def _number(self, place: PackPlace) -> int:
+        with self._lock:
+            number = self._numbers.setdefault(place.ref.name, len(self.places))
+            if number == len(self.places):
+                self.places.append(place)
+            return number
 
 
 class Relocated:
