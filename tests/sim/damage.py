@@ -36,6 +36,23 @@ def check(world: World) -> None:
         objects[name] = whole
 
 
+def rot(world: World) -> None:
+    """Damage an object of the volume to stay so, until healing leads around it."""
+    rng, objects = world.rng, world.objects.objects
+    names = [n for n in world.objects.list_names("") if f"/{VOLUME}/" in n and n[0] != "m"]
+    names = [n for n in names if n not in world.unknown]  # nobody has seen what these are
+    if not names:
+        return
+    name = rng.choice(names)
+    spoiled = _spoil(world, objects[name])
+    world.tell(f"  rot: {name}")
+    world.rotten.add(name)
+    if spoiled is None:
+        del objects[name]
+    else:
+        objects[name] = spoiled
+
+
 def verified(world: World) -> VolumeCheck:
     """Return what verification says of everything, every byte of packs read."""
     verifier = VolumeVerifier(world.place.process(), world.keys, VOLUME)
@@ -51,7 +68,7 @@ def _look(world: World, spoiled: str) -> None:
     told = " ".join(found.told())
     for name in world.rng.sample(list(world.points), min(POINTS, len(world.points))):
         wanted = world.points[name].image.bytes()
-        content = _read(world, name)
+        content = read(world, name)
         need(content in (None, wanted), f"{name} was read wrong after damage of {spoiled}")
         is_whole = name in said and said[name].is_whole and said[name].is_known
         if content is None and name not in said:
@@ -67,7 +84,8 @@ def _look(world: World, spoiled: str) -> None:
             need(spoiled in told, f"{name} is said to be damaged, and {spoiled} not named: {told}")
 
 
-def _read(world: World, point: str) -> bytes | None:
+def read(world: World, point: str) -> bytes | None:
+    """Return what a point holds, None if it cannot be read."""
     try:
         image = world.reader().open_image(point)
         found = bytearray(image.size)

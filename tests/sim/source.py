@@ -13,6 +13,7 @@ import numpy as np
 from blocksnapd.blocks import hash_blocks, state_sum
 from blocksnapd.errors import BlocksnapError, CondemnedError
 from blocksnapd.model import PointFacts
+from blocksnapd.ship.again import KnownWithout
 from blocksnapd.store.repository import Repository
 from tests.fakes.faulty_objects import Killed
 from tests.fakes.remembered import Remembered
@@ -21,7 +22,7 @@ from tests.sim.world import BLOCK, VOLUME, ImageOf, Known, World, need
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from blocksnapd.model import PointHead, RestorePoint
+    from blocksnapd.model import PointHead, RestorePoint, Wanted
     from blocksnapd.store.sink import Sink
     from tests.fakes.faulty_objects import FaultyObjects
 
@@ -73,7 +74,9 @@ class Source:
         store.die()
         return head
 
-    def commit(self, meanwhile: Callable[[], None] | None = None) -> None:
+    def commit(
+        self, meanwhile: Callable[[], None] | None = None, *, is_faulty: bool = True
+    ) -> None:
         """Commit a point of the volume as it is now, through a place that may fail at any call.
 
         ``meanwhile`` happens while the session is under way, before it commits.
@@ -83,7 +86,7 @@ class Source:
         if self._rng.random() < 0.02:
             self._memory = Remembered()  # the disk with the source's state was lost
             self._world.tell("the source forgot where its content lies")
-        store = self._world.process(14, 3)
+        store = self._world.process(16, 3) if is_faulty else self._world.place.process()
         allowed = (CondemnedError,) if meanwhile else ()
         self._world.attempt(
             f"commit {point_id}", store, lambda: self._run(store, point_id, image, meanwhile),
@@ -102,11 +105,14 @@ class Source:
         repository = Repository.on(store, source=world.keys.source)
         head = repository.newest(VOLUME)
         self._learn(head)
-        sink = repository.begin(VOLUME, point_id, block_size=BLOCK, base=head, known=self._memory)
+        wanted = repository.wanted(VOLUME)
+        known = KnownWithout(self._memory, wanted) if len(wanted.blocks) else self._memory
+        sink = repository.begin(VOLUME, point_id, block_size=BLOCK, base=head, known=known)
         try:
-            is_full = world.newest is None or head.is_damaged or self._rng.random() < 0.05
+            is_full = world.newest is None or head.is_damaged or wanted.afresh
+            is_full = is_full or self._rng.random() < 0.05
             base = None if is_full else world.newest.image
-            zeros = self._feed(sink, image, base)
+            zeros = self._feed(sink, image, base, self._still_held(wanted, image))
             if meanwhile:
                 meanwhile()
             facts = self._facts(point_id, image, full=base is None)
@@ -140,14 +146,27 @@ class Source:
         blocks = len(done.image.ids)
         self._memory.committed(done.records, done.zeros, full=done.is_full, blocks=blocks)
 
-    def _feed(self, sink: Sink, image: ImageOf, base: ImageOf | None) -> list[int]:
-        # Returns the blocks that were told to be zero.
+    def _still_held(self, wanted: Wanted, image: ImageOf) -> np.ndarray:
+        # Which damaged blocks of the repository the volume has as they were.
+        blocks = wanted.blocks.astype(np.intp)
+        inside = blocks < len(image.ids)
+        blocks, identities = blocks[inside], wanted.identities[inside]
+        if not len(blocks):
+            return blocks
+        rows = np.ascontiguousarray(image.rows()[blocks])
+        same = (self._hashes(rows.reshape(-1).data) == identities).all(axis=1)
+        return np.unique(blocks[(same | ~identities.any(axis=1)) & rows.any(axis=1)])
+
+    def _feed(
+        self, sink: Sink, image: ImageOf, base: ImageOf | None, again: np.ndarray
+    ) -> list[int]:
+        # Ships what changed, and ``again``. Returns the blocks that were told to be zero.
         rows = image.rows()
         before = np.zeros_like(rows)
         if base is not None:
             old = base.rows()
             before[: len(old)] = old[: len(rows)]
-        changed = np.flatnonzero((rows != before).any(axis=1))
+        changed = np.union1d(np.flatnonzero((rows != before).any(axis=1)), again)
         batch = self._rng.choice((3, 20, 1000))
         for at in range(0, len(changed), batch):
             part = changed[at : at + batch]

@@ -116,9 +116,11 @@ def test_a_disk_that_lies_is_found_out():
 
 @pytest.mark.long
 def test_a_thousand_histories():
-    points, broken = play_many(1000, SEEDS_LONG, jobs=os.cpu_count() or 1)
+    counts, broken = play_many(1000, SEEDS_LONG, jobs=os.cpu_count() or 1)
     assert broken == []
-    assert points > 10 * SEEDS_LONG
+    assert counts["points"] > 5 * SEEDS_LONG
+    for event in ("expired", "collected", "repacked", "healed", "verified", "pruned"):
+        assert counts[event] > SEEDS_LONG / 20, event
 
 
 @pytest.mark.long
