@@ -213,7 +213,9 @@ class Round:
             "read_bytes": outcome.read_bytes,
         }
         if outcome.is_whole:
-            self._tell("verified", f"{outcome.level}: everything is whole", **told)
+            said = "the structure" if outcome.level == "structure" else "all that was read"
+            size = f" ({format_size(outcome.read_bytes)})" if outcome.read_bytes else ""
+            self._tell("verified", f"{said}{size} is whole", **told)
             return
         more = f" (and {len(outcome.problems) - 1} more)" if len(outcome.problems) > 1 else ""
         self._tell(

@@ -6,7 +6,7 @@ The images are an XFS file system of 2 GiB and what it became after a while of u
 device that a real kernel wrote meanwhile (see images.py). Measured are the first full, the
 increment and the restore of the second image.
 
-- Ours are named by zstd's level and the KiB of a frame: FAST and SMALL of store/frames.py. They
+- Ours are named by zstd's level and the KiB of a frame: FAST and SMALL of packing.py. They
   are whole cycles of the daemon's pipeline, encryption and hashing included, in a process that has
   started; the increment is what the COW device lists, and proves the point before. Images are read
   past the page cache, all others read them from it. Each ends with everything on the disk.

@@ -67,7 +67,7 @@ def test_maintain_by_hand_tells_what_it_did(site: Site) -> None:
     run_often(site, 3)
     done = site.daemon_program("--config", str(site.config), "maintain")
     assert done.code == 0, done
-    assert f"{site.image}: structure: everything is whole" in done.out
+    assert f"{site.image}: the structure is whole" in done.out
     done = site.daemon_program("--config", str(site.config), "maintain", "far")
     assert done.code == 11
     assert "no [target.far]" in done.err
