@@ -181,7 +181,7 @@ def test_qemu_boots_its_own_layer_over_it(tmp_path: Path):
 
 def test_tls_with_certificates_on_both_sides(certificates, tmp_path: Path):
     with serving(CONTENT, tcp=True, tls=certificates.server_context()) as served:
-        place = f"localhost:{served.port}/"
+        place = f"127.0.0.1:{served.port}/"
         uri = f"nbds://{place}?tls-certificates={certificates.folder}"
         assert json.loads(run("nbdinfo", "--json", uri))["TLS"] is True
         copied = tmp_path / "copied.img"
