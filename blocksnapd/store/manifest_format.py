@@ -14,8 +14,9 @@ import msgspec
 
 from blocksnapd.errors import RepositoryFormatError
 from blocksnapd.store.compression import compress, decompress_exact
-from blocksnapd.store.names import manifest_name, parse_layer_name, parse_manifest_name
-from blocksnapd.store.point_format import PackRef  # noqa: TC001 - msgspec reads the annotations
+from blocksnapd.store.names import POINT_ID, manifest_name, parse_layer_name, parse_manifest_name
+from blocksnapd.store.pack_format import PACK_BLOCKS_MAX
+from blocksnapd.store.point_format import TIME_US_MAX, PackRef, check_packs
 from blocksnapd.store.records import pack_record, unpack_record
 from blocksnapd.store.seal import (
     POINT_TAG_SIZE,
@@ -221,7 +222,34 @@ def read_manifest(plain: bytes, name: str, volume_id: str) -> Manifest:
         sizes = 0 < layer.tail_size <= layer.size < 1 << 63
         if not sizes or not 0 <= layer.from_seq < layer.to_seq or len(layer.tail_digest) != 32:
             raise RepositoryFormatError(f"{name} names a layer that cannot be")
+    check_packs((pack for moved in found.moved for pack in moved.packs), name)
+    check_packs((patch.to for patch in found.patches), name)
+    if not all(map(_is_point, found.points)) or not all(map(_is_patch, found.patches)):
+        raise RepositoryFormatError(f"{name} tells of points or patches that cannot be")
+    times = [t for f in found.forgotten for t in (f.since_us, f.until_us)]
+    times += [t for h in found.holds for t in (h.since_us, h.until_us)]
+    times += [v.time_us for v in found.verified]
+    if any(not 0 <= time_us <= TIME_US_MAX for time_us in times):
+        raise RepositoryFormatError(f"{name} tells of times that cannot be")
     return found
+
+
+def _is_point(entry: PointEntry) -> bool:
+    sizes = (entry.size, entry.changed_bytes, entry.shipped_bytes, entry.stored_bytes)
+    is_named = POINT_ID.fullmatch(entry.point_id) is not None
+    is_timed = 0 <= entry.time_us <= TIME_US_MAX
+    return (
+        is_named
+        and is_timed
+        and 1 <= entry.seq < 1 << 63
+        and 0 <= min(sizes) <= max(sizes) < 1 << 63
+    )
+
+
+def _is_patch(patch: Patch) -> bool:
+    is_known = patch.slot >= 0 and patch.to_slot >= 0 and 1 <= patch.count <= PACK_BLOCKS_MAX
+    ends = patch.slot + patch.count, patch.to_slot + patch.count
+    return is_known and ends[0] <= PACK_BLOCKS_MAX and ends[1] <= patch.to.blocks
 
 
 def _unpack_header(data: bytes, name: str, repository_id: str) -> tuple[ManifestHeader, bytes]:

@@ -16,7 +16,7 @@ REPOSITORY_NAME = "repo.json"
 _PART = r"[A-Za-z0-9][A-Za-z0-9._+@=-]{0,127}"
 _NAME = re.compile(rf"{_PART}(?:/{_PART})*")
 _VOLUME = re.compile(_PART)
-_POINT_ID = re.compile(r"p[0-9a-f]{16}")
+POINT_ID = re.compile(r"p[0-9a-f]{16}")
 _POINT = re.compile(rf"v/({_PART})/p/([0-9a-f]{{16}})-(p[0-9a-f]{{16}})\.pt")
 _PACK = re.compile(
     rf"v/({_PART})/d/([0-9]{{8}})/([pr][0-9a-f]{{16}})-[0-9a-f]{{4,8}}-[0-9a-f]{{8}}\.pk"
@@ -90,7 +90,7 @@ def check_point_id(point_id: str) -> str:
     Raises:
         UsageError: it is not.
     """
-    if _POINT_ID.fullmatch(point_id) is None:
+    if POINT_ID.fullmatch(point_id) is None:
         raise UsageError(f"{point_id[:40]!r} is not a point id: write p and 16 hex digits")
     return point_id
 

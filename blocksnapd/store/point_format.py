@@ -47,7 +47,7 @@ BLOCK_SIZES = (4096, 8192, 16384, 32768, 65536)
 _PREFIX = struct.Struct("<8sII")
 PREFIX_SIZE = _PREFIX.size
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TIME_US_MAX = 253_402_300_799_000_000  # the end of year 9999
+TIME_US_MAX = 253_402_300_799_000_000  # the end of year 9999
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -265,11 +265,20 @@ def read_body(plain: bytes, name: str) -> Body:
         RepositoryFormatError: it is not of this format.
     """
     body = unpack_record(plain, Body, f"the body of {name}")
-    for pack in body.packs:
+    check_packs(body.packs, name)
+    return body
+
+
+def check_packs(packs: Iterable[PackRef], what: str) -> None:
+    """Make sure that the sizes of ``packs`` may be.
+
+    Raises:
+        RepositoryFormatError: one is beyond the limits; ``what`` names it.
+    """
+    for pack in packs:
         sizes = FOOTER_SIZE < pack.tail_size <= pack.size <= PACK_SIZE_MAX
         if not sizes or not 1 <= pack.blocks <= PACK_BLOCKS_MAX or pack.offset < 0:
-            raise RepositoryFormatError(f"{name} names a pack beyond the limits: {pack.name[:80]}")
-    return body
+            raise RepositoryFormatError(f"{what} names a pack beyond the limits: {pack.name[:80]}")
 
 
 def facts_of(header: Header, body: Body) -> PointFacts:
@@ -299,7 +308,7 @@ def _check_header(header: Header, name: str, repository_id: str) -> None:
     numbers = (
         header.block_size in BLOCK_SIZES
         and 0 <= header.size < 1 << 63
-        and 0 <= header.time_us <= _TIME_US_MAX
+        and 0 <= header.time_us <= TIME_US_MAX
         and 0 <= header.body_size <= POINT_SIZE_MAX
         and 0 <= header.inline_size <= POINT_SIZE_MAX
         and 0 <= header.epoch < 1 << 63

@@ -150,11 +150,18 @@ def _index(data: bytes) -> object:
     return [index.frame_size(frame) for frame in range(len(index.offsets) - 1)]
 
 
+def _repacked_index(data: bytes) -> object:
+    _, footer, name = samples.repacked()
+    index = read_index(data, footer, name, samples.VOLUME)
+    return [index.frame_size(frame) for frame in range(len(index.offsets) - 1)]
+
+
 _OF_PACKS = (
     Decoder("pack-footer", lambda: [t[-FOOTER_SIZE:] for t in _tails()],
             lambda data: unpack_footer(data, _scope())),
     Decoder("pack-tail", _tails, _tail),
     Decoder("pack-index", lambda: [samples.plain_index(0)], _index, tables_memory),
+    Decoder("repacked-index", lambda: [samples.repacked()[0]], _repacked_index, tables_memory),
 )  # fmt: skip
 
 _FRAME_KEY = bytes(range(32))
@@ -204,6 +211,12 @@ _OF_PARTS = (
     Decoder("column", _columns, lambda data: unpack_column(data, COLUMN)),
     Decoder("table", _tables, _table, tables_memory),
     Decoder("manifest", lambda: [pack_record(Manifest()), samples.plain_manifest()], _manifest),
+    Decoder(
+        "manifest-used",
+        lambda: [pack_record(Manifest()), samples.plain_manifest()],
+        samples.use_forged_manifest,
+        lambda size: 16 * MIB + 64 * size,
+    ),
 )
 
 _OF_LAYERS = (

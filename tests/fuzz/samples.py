@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from unittest.mock import patch
 
 import msgspec
 
 from blocksnapd.errors import BlocksnapError
+from blocksnapd.store.keys import load_restore
 from blocksnapd.store.listing import entry_of
 from blocksnapd.store.manifest_format import (
     Forgotten,
     Hold,
     LayerRef,
     Manifest,
+    ManifestHeader,
     Moved,
     Patch,
     Verified,
+    pack_manifest,
 )
 from blocksnapd.store.names import layer_name
-from blocksnapd.store.pack_format import FOOTER_SIZE, unpack_footer
+from blocksnapd.store.pack_format import FOOTER_SIZE, Footer, unpack_footer
 from blocksnapd.store.point_format import PackRef, pack_clear, unpack_point
 from blocksnapd.store.records import pack_record
 from blocksnapd.store.repository import Repository
@@ -123,6 +127,40 @@ def plain_index(number: int) -> bytes:
     info, footer = scope.binding("pack-index"), unpack_footer(tail, scope)
     key = open_key(footer.index_seal, lab().keys.metadata_private, info, what=name)
     return open_box(key, 0, tail[:-FOOTER_SIZE], info + tail[-FOOTER_SIZE:], what=name)
+
+
+GOLDEN = Path(__file__).parents[1] / "store/golden/format-1"
+
+
+@cache
+def repacked() -> tuple[bytes, Footer, str]:
+    """Return the plain index of a repacked pack of the golden repository, its footer and name."""
+    keys = load_restore(str(GOLDEN / "keys/restore.key"), "golden")
+    path = next((GOLDEN / "repo").glob("v/*/d/*/r*.pk"))
+    name, data = path.relative_to(GOLDEN / "repo").as_posix(), path.read_bytes()
+    scope = Scope(keys.source.repository_id, VOLUME, name)
+    footer, info = unpack_footer(data, scope), scope.binding("pack-index")
+    key = open_key(footer.index_seal, keys.metadata_private, info, what=name)
+    box = data[footer.data_size : -FOOTER_SIZE]
+    return open_box(key, 0, box, info + data[-FOOTER_SIZE:], what=name), footer, name
+
+
+def use_forged_manifest(plain: bytes) -> object:
+    """Open and read the newest point by a manifest with ``plain`` as its body, sealed anew."""
+    keys, store = lab().keys, MemoryObjects()
+    header = ManifestHeader(keys.source.repository_id, VOLUME, 1, "", 5)
+    store.objects = {
+        **lab().store.objects,
+        header.name: pack_manifest(
+            header, msgspec.Raw(plain), metadata_public=keys.source.metadata_public,
+            hash_key=keys.source.hash_key,
+        ),
+    }  # fmt: skip
+    reader = Repository.on(store, restore=keys)
+    name, _ = point(3)
+    image = reader.open_image(name)
+    image.read_into(0, memoryview(bytearray(image.size)))
+    return image.data_extents()
 
 
 def plain_manifest() -> bytes:
