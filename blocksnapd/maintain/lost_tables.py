@@ -99,13 +99,15 @@ class _Guesses:
         found[inside] = guessed[slots[inside]]
         return found
 
-    def prove(self, blocks: U64) -> None:
-        """Learn that an image whose ``blocks`` lie in lost tables has the sum it should have."""
-        for name in self.lost:
-            slots, held = self.walk.uses(name)
-            twice = np.unique(held, return_counts=True)
-            single = np.isin(held, twice[0][twice[1] == 1])
-            self._proven[name][slots[single & np.isin(held, blocks)].astype(np.intp)] = True
+    def prove(self, name: str, blocks: U64) -> None:
+        """Learn that an image has its sum, of which ``blocks`` lie in the lost pack ``name``.
+
+        In that pack: a block of which another pack held another content proves nothing of it.
+        """
+        slots, held = self.walk.uses(name)
+        twice = np.unique(held, return_counts=True)
+        single = np.isin(held, twice[0][twice[1] == 1])
+        self._proven[name][slots[single & np.isin(held, blocks)].astype(np.intp)] = True
 
     def filled(self, name: str, rows: BadRows) -> BadRows:
         """Return ``rows`` with what was proven."""
@@ -131,16 +133,18 @@ class _Guesses:
 
 
 def _prove(history: History, tables: SlotTables, guesses: _Guesses, scratch: str | None) -> None:
-    damage = DamageWalk(guesses.lost)
+    damages = {name: DamageWalk({name: slots}) for name, slots in guesses.lost.items()}
     with Scratch(scratch) as notes:
         sums = StateWalk(notes, lambda place, slots: guesses.identities(tables, place, slots))
         for step in history.steps():
             if step.change is None:
                 continue
-            damage.apply(step.change)
+            for damage in damages.values():
+                damage.apply(step.change)
             sums.apply(step.change)
             if step.header and sums.state_sum == int(step.header.state_sum, 16):
-                guesses.prove(damage.blocks)
+                for name, damage in damages.items():
+                    guesses.prove(name, damage.blocks)
 
 
 def _joined(parts: list[BadRows]) -> BadRows:
