@@ -39,7 +39,8 @@ def check(world: World) -> None:
 def rot(world: World) -> None:
     """Damage an object of the volume to stay so, until healing leads around it."""
     rng, objects = world.rng, world.objects.objects
-    names = [n for n in world.objects.list_names("") if f"/{VOLUME}/" in n and n[0] != "m"]
+    # What is lost of manifests and lists of collections stops maintenance, or writers, aloud.
+    names = [n for n in world.objects.list_names("") if f"/{VOLUME}/" in n and n[0] not in "gm"]
     newest = world.newest.point.name if world.newest else ""
     # Nobody has seen what the unknown are; and that the newest is gone only its source can tell.
     names = [n for n in names if n not in world.unknown and n != newest]

@@ -47,7 +47,7 @@ class Maintenance:
         """Hold, release, or bring back a point."""
         world, rng = self._world, self._world.rng
         hidden = [n for n, until in world.forgotten.items() if until > round(world.now * 1e6)]
-        open_ = [n for n in world.points if n not in world.forgotten]
+        open_ = [n for n in world.points if n not in world.forgotten and n not in world.rotten]
         if hidden and rng.random() < 0.5:
             name = rng.choice(hidden)
             deed = "undelete"
