@@ -128,8 +128,9 @@ def test_a_thousand_histories():
     counts, broken = play_many(1000, SEEDS_LONG, jobs=os.cpu_count() or 1)
     assert broken == []
     assert counts["points"] > 5 * SEEDS_LONG
-    for event in ("expired", "collected", "repacked", "healed", "verified", "pruned"):
-        assert counts[event] > SEEDS_LONG / 20, event
+    for event in ("expired", "collected", "repacked", "verified", "pruned"):
+        assert counts[event] > SEEDS_LONG / 5, event
+    assert counts["healed"]
 
 
 @pytest.mark.long
