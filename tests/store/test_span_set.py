@@ -92,7 +92,7 @@ def test_when_nothing_is_left_the_first_problem_is_told(lab):
         lab.store.delete(ref.name)
     name = lab.kept[9][0].name
     data = bytearray(lab.store.objects[name])
-    data[-1] ^= 1
+    data[16 + int.from_bytes(data[12:16], "little") + 80 + 5] ^= 1  # in the sealed body
     lab.store.objects[name] = bytes(data)
     with pytest.raises((ChecksumError, StoreError)):
         lab.spans().chain(0, 16)
