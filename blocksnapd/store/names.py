@@ -121,9 +121,7 @@ def parse_point_name(name: str) -> PointName:
     Raises:
         RepositoryFormatError: ``name`` is not a point's.
     """
-    match = _POINT.fullmatch(name)
-    if match is None:
-        raise RepositoryFormatError(f"{name[:140]!r} is not the name of a point")
+    match = _matched(_POINT, name, "a point")
     return PointName(match[1], int(match[2], 16), match[3])
 
 
@@ -148,9 +146,7 @@ def parse_pack_name(name: str) -> PackName:
     Raises:
         RepositoryFormatError: ``name`` is not a pack's.
     """
-    match = _PACK.fullmatch(name)
-    if match is None:
-        raise RepositoryFormatError(f"{name[:140]!r} is not the name of a pack")
+    match = _matched(_PACK, name, "a pack")
     return PackName(match[1], match[2], match[3])
 
 
@@ -170,9 +166,7 @@ def parse_layer_name(name: str) -> LayerName:
     Raises:
         RepositoryFormatError: ``name`` is not a layer's.
     """
-    match = _LAYER.fullmatch(name)
-    if match is None:
-        raise RepositoryFormatError(f"{name[:140]!r} is not the name of a layer")
+    match = _matched(_LAYER, name, "a layer")
     return LayerName(match[1], int(match[2], 16), int(match[3], 16))
 
 
@@ -192,9 +186,7 @@ def parse_manifest_name(name: str) -> tuple[str, int]:
     Raises:
         RepositoryFormatError: ``name`` is not a manifest's.
     """
-    match = _MANIFEST.fullmatch(name)
-    if match is None:
-        raise RepositoryFormatError(f"{name[:140]!r} is not the name of a manifest")
+    match = _matched(_MANIFEST, name, "a manifest")
     return match[1], int(match[2], 16)
 
 
@@ -219,9 +211,7 @@ def parse_collection_name(name: str) -> tuple[str, int, str]:
     Raises:
         RepositoryFormatError: ``name`` is not of a collection.
     """
-    match = _COLLECTION.fullmatch(name)
-    if match is None:
-        raise RepositoryFormatError(f"{name[:140]!r} is not the name of a collection")
+    match = _matched(_COLLECTION, name, "a collection")
     return match[1], int(match[2], 16), match[3]
 
 
@@ -246,7 +236,12 @@ def parse_record_name(name: str) -> RecordName:
     Raises:
         RepositoryFormatError: ``name`` is not a record's.
     """
-    match = _RECORD.fullmatch(name)
-    if match is None:
-        raise RepositoryFormatError(f"{name[:140]!r} is not the name of a record")
+    match = _matched(_RECORD, name, "a record")
     return RecordName(match[1], int(match[2], 16), match[3])
+
+
+def _matched(pattern: re.Pattern[str], name: str, what: str) -> re.Match[str]:
+    match = pattern.fullmatch(name)
+    if match is None:
+        raise RepositoryFormatError(f"{name[:140]!r} is not the name of {what}")
+    return match
