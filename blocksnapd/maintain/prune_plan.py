@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from blocksnapd.errors import RefusedError, UsageError
+from blocksnapd.errors import RefusedError
 from blocksnapd.keep_rules import SECOND_US
 from blocksnapd.store.seal import digest
 from blocksnapd.units import format_count
@@ -104,23 +104,6 @@ def with_shares(plan: Plan, shares: Mapping[int, int], total: int) -> Plan:
         for p in plan.points
     )
     return msgspec.structs.replace(plan, points=points, frees_bytes=total)
-
-
-def pack_plan(plan: Plan) -> bytes:
-    """Return the plan as JSON, for somebody to keep it until it is applied."""
-    return msgspec.json.encode(plan)
-
-
-def unpack_plan(data: bytes) -> Plan:
-    """Return the plan that ``pack_plan`` wrote.
-
-    Raises:
-        UsageError: it is none.
-    """
-    try:
-        return msgspec.json.decode(data, type=Plan)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise UsageError(f"this is not a plan: {error}", effect=_NOTHING, hint=_AGAIN) from error
 
 
 def check_plan(plan: Plan, candidates: Sequence[Candidate], now_us: int) -> None:

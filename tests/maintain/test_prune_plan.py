@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from blocksnapd.errors import RefusedError, UsageError
+from blocksnapd.errors import RefusedError
 from blocksnapd.keep_rules import parse_rule
-from blocksnapd.maintain.prune_guards import Guard
 from blocksnapd.maintain.prune_plan import (
     VALID_US,
     Plan,
     check_plan,
     make_plan,
-    pack_plan,
     summary,
-    unpack_plan,
     with_shares,
 )
 from blocksnapd.maintain.retention import Candidate, Policy, decide
@@ -57,27 +51,6 @@ def test_what_it_frees_is_told_of_what_goes():
     plan = with_shares(plan_of(), {1: 100, 2: 5}, 250)
     assert [p.frees_bytes for p in plan.points] == [100, 5, 0, 0, 0, 0, None, None, None]
     assert plan.frees_bytes == 250
-
-
-def test_it_goes_through_json_unharmed():
-    guards = [Guard("max_delete_pct", "too many")]
-    made = make_plan("vol-1", 7, decide(POINTS, POLICY, NOW), guards, POLICY, NOW)
-    plan = with_shares(made, {1: 100}, 250)
-    assert unpack_plan(pack_plan(plan)) == plan
-    assert plan.guards[0].text == "too many"
-
-
-@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
-def test_anything_else_is_no_plan(data):
-    with pytest.raises(UsageError):
-        unpack_plan(data)
-
-
-def test_a_plan_of_another_shape_is_none():
-    plan = msgspec.json.decode(pack_plan(plan_of()))
-    for name in plan:
-        with pytest.raises(UsageError):
-            unpack_plan(msgspec.json.encode(plan | {name: {"a": 1}}))
 
 
 def test_new_points_do_not_matter():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from blocksnapd.errors import NotFoundError
 from blocksnapd.keep_rules import parse_rule
@@ -70,6 +73,25 @@ def test_a_torn_or_strange_file_is_no_plan(book: PlanBook, tmp_path: Path) -> No
     again.keep(kept(NOW + 1), now_us=NOW)
     left = sorted(p.name for p in (tmp_path / "plans").iterdir())
     assert left == ["notes.txt", f"{kept(NOW + 1).plan.plan_id}.json"]
+
+
+@given(data=st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+def test_anything_else_is_no_plan(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    folder = tmp_path_factory.mktemp("plans")
+    (folder / "pl-00000000.json").write_bytes(data)
+    with pytest.raises(NotFoundError):
+        PlanBook(str(folder)).get("pl-00000000", now_us=0)
+
+
+def test_a_plan_of_another_shape_is_none(book: PlanBook, tmp_path: Path) -> None:
+    plan = kept()
+    book.keep(plan, now_us=NOW)
+    (path,) = (tmp_path / "plans").iterdir()
+    right = json.loads(path.read_bytes())
+    for name in right["plan"]:
+        path.write_text(json.dumps(right | {"plan": right["plan"] | {name: {"a": 1}}}))
+        with pytest.raises(NotFoundError):
+            PlanBook(str(tmp_path / "plans")).get(plan.plan.plan_id, now_us=NOW)
 
 
 def test_a_place_that_cannot_be_written_costs_only_that(tmp_path: Path) -> None:
