@@ -20,7 +20,7 @@ from blocksnapd.store.collection_rules import (
     rivals,
 )
 from blocksnapd.store.names import is_point_name, points_prefix
-from blocksnapd.store.point_format import HEADER_SIZE_MAX, PREFIX_SIZE, Header, unpack_header
+from blocksnapd.store.point_reader import read_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -62,7 +62,7 @@ class EpochWatch:
         self._store, self._key, self._volume_id = store, key, volume_id
         self._clock, self._began, self._age_s_max = clock, clock(), age_s_max
         self._lists = CollectionLists(store, key, volume_id)
-        base_epoch = _header(store, key, base_name).epoch if base_name else 0
+        base_epoch = read_header(store, base_name, key.repository_id).epoch if base_name else 0
         self.epoch = noted_epoch(self._lists.published().seen, base_epoch)
 
     def look_before(self, point_name: str, packs: Collection[str]) -> None:
@@ -118,11 +118,6 @@ def is_base_tainted(store: ObjectStore, key: SourceKey, volume_id: str, base_nam
     Raises:
         StoreError: the place failed. RepositoryFormatError: it is not a point.
     """
-    epoch = _header(store, key, base_name).epoch
+    epoch = read_header(store, base_name, key.repository_id).epoch
     seen, lists = CollectionLists(store, key, volume_id).after(epoch)
     return is_tainted(base_name, epoch, seen, lists)
-
-
-def _header(store: ObjectStore, key: SourceKey, name: str) -> Header:
-    start = store.get_range(name, 0, PREFIX_SIZE + HEADER_SIZE_MAX)
-    return unpack_header(start, name, key.repository_id)[0]

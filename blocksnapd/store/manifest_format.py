@@ -6,13 +6,13 @@ See FORMAT.md § 12. A clear header, a sealed body, a tag; generations are chain
 from __future__ import annotations
 
 import itertools
-import struct
 from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 
 from blocksnapd.errors import RepositoryFormatError
+from blocksnapd.store.clear import HEADER_SIZE_MAX, pack_clear, unpack_clear
 from blocksnapd.store.compression import compress, decompress_exact
 from blocksnapd.store.names import POINT_ID, manifest_name, parse_layer_name, parse_manifest_name
 from blocksnapd.store.pack_format import PACK_BLOCKS_MAX
@@ -34,11 +34,8 @@ from blocksnapd.store.seal import (
 )
 
 MAGIC = b"BSNMANIF"
-FORMAT = 1
-HEADER_SIZE_MAX = 65536
 PLAIN_SIZE_MAX = 1 << 28
 MANIFEST_SIZE_MAX = PLAIN_SIZE_MAX + HEADER_SIZE_MAX
-_PREFIX = struct.Struct("<8sII")
 
 
 class PointEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -169,8 +166,7 @@ def pack_manifest(
     plain = pack_record(manifest)
     body = compress(plain)
     header = msgspec.structs.replace(header, plain_size=len(plain), body_size=len(body) + TAG_SIZE)
-    data = pack_record(header)
-    clear = _PREFIX.pack(MAGIC, FORMAT, len(data)) + data
+    clear = pack_clear(MAGIC, header)
     info, key = _scope(header).binding("manifest"), new_key()
     seal = seal_key(key, metadata_public, info)
     data = b"".join([clear, seal, close_box(key, 0, body, info + b"\0" + clear)])
@@ -253,18 +249,7 @@ def _is_patch(patch: Patch) -> bool:
 
 
 def _unpack_header(data: bytes, name: str, repository_id: str) -> tuple[ManifestHeader, bytes]:
-    if len(data) < _PREFIX.size or data[:8] != MAGIC:
-        raise RepositoryFormatError(f"{name} is not a manifest: its first bytes are another's")
-    _, version, size = _PREFIX.unpack_from(data)
-    if version != FORMAT:
-        raise RepositoryFormatError(
-            f"{name} is a manifest of format {version}, this program reads {FORMAT}",
-            hint="Use a newer blocksnapd.",
-        )
-    clear = data[: _PREFIX.size + size]
-    if size > HEADER_SIZE_MAX or len(clear) < _PREFIX.size + size:
-        raise RepositoryFormatError(f"{name} ends within its header")
-    header = unpack_record(clear[_PREFIX.size :], ManifestHeader, f"the header of {name}")
+    header, clear = unpack_clear(data, name, magic=MAGIC, kind=ManifestHeader, what="a manifest")
     if header.repository_id != repository_id:
         raise RepositoryFormatError(f"{name} belongs to repository {header.repository_id[:40]}")
     if (header.volume_id, header.generation) != parse_manifest_name(name):

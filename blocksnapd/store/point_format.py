@@ -8,7 +8,6 @@ private key; the tag makes it, and everything, genuine to a holder of the hash k
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ import msgspec
 
 from blocksnapd.errors import RepositoryFormatError
 from blocksnapd.model import Kind, Method, PointFacts, PointHead, Proof
+from blocksnapd.store.clear import pack_clear, unpack_clear
 from blocksnapd.store.names import parse_point_name, point_name
 from blocksnapd.store.pack_format import FOOTER_SIZE, PACK_BLOCKS_MAX, PACK_SIZE_MAX
 from blocksnapd.store.records import pack_record, unpack_record
@@ -40,12 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAGIC = b"BSNPOINT"
-FORMAT = 1
 POINT_SIZE_MAX = (1 << 31) - 1
-HEADER_SIZE_MAX = 65536
 BLOCK_SIZES = (4096, 8192, 16384, 32768, 65536)
-_PREFIX = struct.Struct("<8sII")
-PREFIX_SIZE = _PREFIX.size
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIME_US_MAX = 253_402_300_799_000_000  # the end of year 9999
 
@@ -158,12 +154,6 @@ def from_us(time_us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=time_us)
 
 
-def pack_clear(header: Header) -> bytes:
-    """Return everything before the seal."""
-    data = pack_record(header)
-    return _PREFIX.pack(MAGIC, FORMAT, len(data)) + data
-
-
 def pack_point(
     header: Header,
     body: Body,
@@ -175,7 +165,7 @@ def pack_point(
     """Return the point's object. ``header`` comes without the two sizes."""
     plain, pack = pack_record(body), b"".join(inline)
     header = msgspec.structs.replace(header, body_size=len(plain) + TAG_SIZE, inline_size=len(pack))
-    clear, info = pack_clear(header), _scope(header).binding("point")
+    clear, info = pack_clear(MAGIC, header), _scope(header).binding("point")
     key = new_key()
     seal = seal_key(key, metadata_public, info)
     box = close_box(key, 0, plain, info + b"\0" + clear)
@@ -189,18 +179,7 @@ def unpack_header(data: bytes, name: str, repository_id: str) -> tuple[Header, b
     Raises:
         RepositoryFormatError: it is not the header of a point of that name and repository.
     """
-    if len(data) < PREFIX_SIZE or data[:8] != MAGIC:
-        raise RepositoryFormatError(f"{name} is not a point: its first bytes are another's")
-    _, version, size = _PREFIX.unpack_from(data)
-    if version != FORMAT:
-        raise RepositoryFormatError(
-            f"{name} is a point of format {version}, this program reads {FORMAT}",
-            hint="Use a newer blocksnapd.",
-        )
-    clear = data[: PREFIX_SIZE + size]
-    if size > HEADER_SIZE_MAX or len(clear) < PREFIX_SIZE + size:
-        raise RepositoryFormatError(f"{name} ends within its header")
-    header = unpack_record(clear[PREFIX_SIZE:], Header, f"the header of {name}")
+    header, clear = unpack_clear(data, name, magic=MAGIC, kind=Header, what="a point")
     _check_header(header, name, repository_id)
     return header, clear
 

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 
 from blocksnapd.errors import KeyMissingError, NotFoundError, StoreMissingError
 from blocksnapd.model import RestorePoint
-from blocksnapd.store.layers import (
-    PackPlace,
-    pack_places,
-)
+from blocksnapd.store.clear import HEADER_SIZE_MAX, PREFIX_SIZE
+from blocksnapd.store.layers import PackPlace, pack_places
 from blocksnapd.store.point_format import (
     POINT_SIZE_MAX,
     Body,
@@ -18,12 +16,14 @@ from blocksnapd.store.point_format import (
     facts_of,
     open_body,
     salvage_point,
+    unpack_header,
     unpack_point,
 )
 
 if TYPE_CHECKING:
     from blocksnapd.store.keys import MaintenanceKey, SourceKey
     from blocksnapd.store.objects import ObjectStore
+    from blocksnapd.store.point_format import Header
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,3 +114,14 @@ class PointReader:
         private = self.metadata_key.metadata_private
         found = self.load_clear(name)
         return LoadedPoint(found, open_body(found, private))
+
+
+def read_header(store: ObjectStore, name: str, repository_id: str) -> Header:
+    """Return the clear header of a point, not authenticated; reads nothing else and needs no key.
+
+    Raises:
+        StoreMissingError: there is no such point. StoreError: the place failed.
+        RepositoryFormatError: it is not the header of a point of that name and repository.
+    """
+    start = store.get_range(name, 0, PREFIX_SIZE + HEADER_SIZE_MAX)
+    return unpack_header(start, name, repository_id)[0]

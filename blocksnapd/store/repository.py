@@ -45,13 +45,10 @@ from blocksnapd.store.names import (
 )
 from blocksnapd.store.point_format import (
     BLOCK_SIZES,
-    HEADER_SIZE_MAX,
     POINT_SIZE_MAX,
-    PREFIX_SIZE,
     from_us,
-    unpack_header,
 )
-from blocksnapd.store.point_reader import PointReader
+from blocksnapd.store.point_reader import PointReader, read_header
 from blocksnapd.store.redirect import Redirected
 from blocksnapd.store.repacked import MovedPacks, Relocated
 from blocksnapd.store.seal import digest
@@ -363,8 +360,7 @@ class Repository:
             )
 
     def _outline(self, name: str) -> PointOutline:
-        start = self._store.get_range(name, 0, PREFIX_SIZE + HEADER_SIZE_MAX)
-        header, _ = unpack_header(start, name, self._id)
+        header = read_header(self._store, name, self._id)
         return PointOutline(
             name=name, seq=header.seq, point_id=header.point_id, time=from_us(header.time_us),
             kind=header.kind, size=header.size, block_size=header.block_size,

@@ -9,6 +9,7 @@ from unittest.mock import patch
 import msgspec
 
 from blocksnapd.errors import BlocksnapError
+from blocksnapd.store.clear import pack_clear
 from blocksnapd.store.keys import load_restore
 from blocksnapd.store.listing import entry_of
 from blocksnapd.store.manifest_format import (
@@ -24,7 +25,7 @@ from blocksnapd.store.manifest_format import (
 )
 from blocksnapd.store.names import layer_name
 from blocksnapd.store.pack_format import FOOTER_SIZE, Footer, unpack_footer
-from blocksnapd.store.point_format import PackRef, pack_clear, unpack_point
+from blocksnapd.store.point_format import MAGIC, PackRef, unpack_point
 from blocksnapd.store.records import pack_record
 from blocksnapd.store.repository import Repository
 from blocksnapd.store.seal import (
@@ -93,7 +94,7 @@ def _forged(plain: bytes) -> bytes:
     source = lab().keys.source
     header = unpack_point(data, name, source.repository_id, source.hash_key).header
     header = msgspec.structs.replace(header, body_size=len(plain) + 16, inline_size=0)
-    clear, key = pack_clear(header), new_key()
+    clear, key = pack_clear(MAGIC, header), new_key()
     info = Scope(source.repository_id, VOLUME, name).binding("point")
     box = close_box(key, 0, plain, info + b"\0" + clear)
     data = clear + seal_key(key, source.metadata_public, info) + box

@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocksnapd.errors import FormatError, RepositoryFormatError
+from blocksnapd.store.clear import PREFIX_SIZE, pack_clear
 from blocksnapd.store.keys import new_keys
 from blocksnapd.store.layers import pack_places
 from blocksnapd.store.point_format import (
-    PREFIX_SIZE,
+    MAGIC,
     Body,
     Header,
     PackRef,
     ProofRecord,
     from_us,
     open_body,
-    pack_clear,
     pack_point,
     read_body,
     to_us,
@@ -107,17 +107,17 @@ def test_times_of_other_zones_are_the_same_instant():
 def test_a_header_that_cannot_be_is_refused(change):
     header = msgspec.structs.replace(FIRST, **change)
     with pytest.raises(RepositoryFormatError):
-        unpack_header(pack_clear(header), FIRST.name, ID)
+        unpack_header(pack_clear(MAGIC, header), FIRST.name, ID)
 
 
 def test_a_delta_follows_the_point_before_it():
     before = FIRST.name
     good = msgspec.structs.replace(FIRST, seq=2, kind="delta", prev_name=before)
-    assert unpack_header(pack_clear(good), good.name, ID)[0] == good
+    assert unpack_header(pack_clear(MAGIC, good), good.name, ID)[0] == good
     for prev in ("", before.replace("v/v/", "v/w/"), before.replace("0001-", "0007-")):
         header = msgspec.structs.replace(good, prev_name=prev)
         with pytest.raises(RepositoryFormatError):
-            unpack_header(pack_clear(header), header.name, ID)
+            unpack_header(pack_clear(MAGIC, header), header.name, ID)
 
 
 @settings(max_examples=200)
@@ -133,7 +133,7 @@ def test_any_bytes_are_refused(data):
 @settings(max_examples=200)
 @given(st.data())
 def test_a_cut_or_changed_header_gives_a_header_or_a_documented_error(data):
-    clear = bytearray(pack_clear(FIRST))
+    clear = bytearray(pack_clear(MAGIC, FIRST))
     for _ in range(data.draw(st.integers(1, 3))):
         clear[data.draw(st.integers(0, len(clear) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(clear)))
