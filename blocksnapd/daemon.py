@@ -41,6 +41,7 @@ from blocksnapd.service.state_lock import state_lock
 from blocksnapd.service.targets import TargetWatch
 from blocksnapd.service.volume_task import VolumeTask
 from blocksnapd.service.worker_operations import WorkerOperations
+from blocksnapd.service.worker_points import WorkerPoints
 from blocksnapd.store.files import LocalStore
 from blocksnapd.units import format_count
 
@@ -139,13 +140,13 @@ async def run_worker(
     stop = _stop_signal()
     clock = SystemClock()
     book = RunBook(clock)
+    points = WorkerPoints(repository, directory, Pruner(LocalStore(directory), key, clock.now))
+    await points.load()
     operations = WorkerOperations(
-        repository, directory, book, clock,
-        pruner=Pruner(LocalStore(directory), key, clock.now),
+        points, book, clock,
         pruning=Pruning(PlanBook(_own_plans()), book),
         verify_runs=functools.partial(VerifyRuns, LocalStore(directory), key),
     )  # fmt: skip
-    await operations.load()
     access = unix_socket.access_for(None, None)
     loop = asyncio.get_running_loop()
 

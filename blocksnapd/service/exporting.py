@@ -15,12 +15,13 @@ from blocksnapd.export.exports import Export
 from blocksnapd.export.listening import listen_tcp, listen_unix, parse_address
 from blocksnapd.export.server import Server
 from blocksnapd.export.stream import tls_context
+from blocksnapd.service.jobs import Job
 from blocksnapd.units import format_count, format_size
 
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from blocksnapd.control.messages import Point, RunRequest
     from blocksnapd.ports import PointImage
@@ -33,7 +34,7 @@ _NOTHING: Final = "Nothing is exported."
 
 
 class Points(Protocol):
-    """Who knows the points."""
+    """Who knows the points, and opens them."""
 
     async def point(self, selector: str) -> Point:
         """Return the one that ``selector`` names; raises as ``Operations.point``."""
@@ -41,14 +42,25 @@ class Points(Protocol):
     async def points(self, volume: str | None) -> list[Point]:
         """Return those of one volume or of all."""
 
+    def open_image(self, point_id: str) -> PointImage:
+        """Return the image of the point with this id; may be called in any thread."""
+
+
+async def exporting(request: RunRequest, points: Points) -> Job:
+    """Return what exports the point that ``request`` names, or all. It listens already.
+
+    Raises:
+        UsageError, NotFoundError, RefusedError, HostError: nothing is left behind.
+    """
+    made = await Exporting.prepare(request, points)
+    return Job(made.volume, made.serve, made.end)
+
 
 class PointResolver:
     """A ``Resolver`` over points; with ``only`` that one is all there is, and the default."""
 
-    def __init__(
-        self, points: Points, only: Point | None, open_image: Callable[[str], PointImage]
-    ) -> None:
-        self._points, self._only, self._open_image = points, only, open_image
+    def __init__(self, points: Points, only: Point | None) -> None:
+        self._points, self._only = points, only
 
     async def resolve(self, name: str) -> Export:
         """Return the export of the point that ``name`` selects, as selectors are read.
@@ -67,7 +79,7 @@ class PointResolver:
             raise NotFoundError(f"only {only['id']} is exported here, not {point['id']}")
         return Export(
             point["id"], point["size"], point["block_size"], _about(point),
-            lambda: self._open_image(point["id"]),
+            lambda: self._points.open_image(point["id"]),
         )  # fmt: skip
 
     async def names(self) -> Sequence[tuple[str, str]]:
@@ -96,9 +108,7 @@ class Exporting:
         self._ended = asyncio.Event()
 
     @classmethod
-    async def prepare(
-        cls, request: RunRequest, points: Points, open_image: Callable[[str], PointImage]
-    ) -> Exporting:
+    async def prepare(cls, request: RunRequest, points: Points) -> Exporting:
         """Return an export that listens, but serves nobody yet.
 
         Raises:
@@ -113,7 +123,7 @@ class Exporting:
         tls = _tls(request)
         listening, uri = await asyncio.to_thread(_listen, request, tls)
         try:
-            resolver = PointResolver(points, only, open_image)
+            resolver = PointResolver(points, only)
             return cls(listening, uri, request, only, resolver, tls)
         except BaseException:
             listening.close()

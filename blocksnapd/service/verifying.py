@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from blocksnapd.errors import CancelledRunError, ChecksumError
+from blocksnapd.service.jobs import Job
 from blocksnapd.units import format_count, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from blocksnapd.control.messages import RunRequest
     from blocksnapd.maintain.verify_levels import PointCheck
     from blocksnapd.maintain.verify_runs import Outcome, VerifyRuns
     from blocksnapd.service.runs import LiveRun
+    from blocksnapd.service.worker_points import WorkerPoints
     from blocksnapd.store.repository import Repository
 
 PROBLEMS_MAX = 200
@@ -30,6 +33,28 @@ class RunsOf(Protocol):
         cancelled: Callable[[], bool],
     ) -> VerifyRuns:
         """Return it."""
+
+
+async def verifying(request: RunRequest, points: WorkerPoints, runs_of: RunsOf, now: float) -> Job:
+    """Return what verifies the point, the volume or everything that ``request`` names.
+
+    Raises:
+        UsageError, NotFoundError, ChecksumError: it names nothing that there is.
+    """
+    if request.get("point"):
+        name = points.named((await points.point(request["point"]))["id"]).name
+
+        def work(run: LiveRun, cancelled: Callable[[], bool]) -> None:
+            Verifying(points.repository, runs_of, run, cancelled).point(name)
+
+        return Job.in_thread("", work)
+    volume_ids, share = points.volumes_to_verify(request.get("volume")), request.get("share", 1)
+
+    def work_all(run: LiveRun, cancelled: Callable[[], bool]) -> None:
+        of = Verifying(points.repository, runs_of, run, cancelled)
+        of.volumes(volume_ids, share=share, now_us=round(now * 1_000_000))
+
+    return Job.in_thread(request.get("volume", ""), work_all)
 
 
 class Verifying:

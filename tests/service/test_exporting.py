@@ -43,13 +43,12 @@ class Known:
     async def points(self, volume: str | None) -> Any:
         return self.found
 
-
-def open_image(point_id: str) -> Any:
-    return MemoryImage(CONTENT)
+    def open_image(self, point_id: str) -> Any:
+        return MemoryImage(CONTENT)
 
 
 async def test_every_point_has_the_names_that_selectors_give_it():
-    resolver = PointResolver(Known(), None, open_image)
+    resolver = PointResolver(Known(), None)
     for name, point_id in (
         ("p0002", "p0002"), ("vg0/home@latest", "p0003"), ("latest:vg0/home", "p0003"),
         ("vg0/home@2026-11-22T14:01:59", "p0001"),
@@ -66,7 +65,7 @@ async def test_every_point_has_the_names_that_selectors_give_it():
 
 async def test_with_one_point_no_name_leads_to_another():
     known = Known()
-    resolver = PointResolver(known, known.found[0], open_image)
+    resolver = PointResolver(known, known.found[0])
     for name in ("", "p0001", "vg0/home@2026-11-22T14:01"):
         assert (await resolver.resolve(name)).name == "p0001"
     for name in ("p0002", "vg0/home@latest"):
@@ -76,7 +75,7 @@ async def test_with_one_point_no_name_leads_to_another():
 
 
 async def prepared(**request: Any) -> Exporting:
-    return await Exporting.prepare({"kind": "export", **request}, Known(), open_image)
+    return await Exporting.prepare({"kind": "export", **request}, Known())
 
 
 async def test_a_run_serves_until_it_is_ended(tmp_path: Path):

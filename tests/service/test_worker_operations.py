@@ -19,10 +19,12 @@ from blocksnapd.errors import (
 from blocksnapd.maintain.prune import Pruner
 from blocksnapd.maintain.verify_runs import VerifyRuns
 from blocksnapd.runtime.clock import ManualClock
+from blocksnapd.service.jobs import Job
 from blocksnapd.service.plans import PlanBook
 from blocksnapd.service.pruning import Pruning
 from blocksnapd.service.runs import RunBook
 from blocksnapd.service.worker_operations import WorkerOperations
+from blocksnapd.service.worker_points import WorkerPoints
 from blocksnapd.store.files import LocalStore
 from blocksnapd.store.init import init_repository
 from blocksnapd.store.keys import load_restore
@@ -52,9 +54,10 @@ class Host:
             self.lab.commit(self.lab.write(range(first, first + 8), noise=True))
         self.points = [point for point, _ in self.lab.kept]
         book = RunBook(ManualClock())
+        pruner = Pruner(self.lab.store, self.keys, ManualClock().now)
+        self.held = WorkerPoints(self.repository, str(self.root), pruner)
         self.worker = WorkerOperations(
-            self.repository, str(self.root), book, ManualClock(),
-            pruner=Pruner(self.lab.store, self.keys, ManualClock().now),
+            self.held, book, ManualClock(),
             pruning=Pruning(PlanBook(str(path / "plans")), book),
             verify_runs=functools.partial(VerifyRuns, self.lab.store, self.keys),
         )  # fmt: skip
@@ -83,7 +86,7 @@ def name(host: Host) -> str:
 
 
 async def test_what_there_is(host: Host) -> None:
-    await host.worker.load()
+    await host.held.load()
     points = await host.worker.points(None)
     assert [p["seq"] for p in points] == [1, 2, 3]
     assert points == await host.worker.points(name(host))
@@ -100,7 +103,7 @@ async def test_what_there_is(host: Host) -> None:
 
 async def test_a_damaged_newest_point_is_left_out_aloud(host: Host) -> None:
     damaged = host.damage(2)
-    await host.worker.load()
+    await host.held.load()
     found = await host.worker.point(f"latest:{name(host)}")
     assert (found["seq"], found["note"]) == (2, f"Left out, because they are damaged: {damaged}.")
     with pytest.raises(ChecksumError, match=damaged) as caught:
@@ -114,7 +117,7 @@ async def test_a_damaged_newest_point_is_left_out_aloud(host: Host) -> None:
 
 async def test_damage_in_the_middle_is_told_to_who_could_have_meant_it(host: Host) -> None:
     damaged = host.damage(1)
-    await host.worker.load()
+    await host.held.load()
     times = {p["seq"]: p["time"] for p in await host.worker.points(None)}
     found = await host.worker.point(f"{name(host)}@{times[1]}")
     assert damaged in found["note"]
@@ -125,14 +128,14 @@ async def test_damage_in_the_middle_is_told_to_who_could_have_meant_it(host: Hos
 async def test_all_damaged_is_not_the_same_as_none(host: Host) -> None:
     for number in range(3):
         host.damage(number)
-    await host.worker.load()
+    await host.held.load()
     with pytest.raises(ChecksumError, match="damaged points cannot be read"):
         await host.worker.point(f"latest:{name(host)}")
 
 
 async def test_something_else_among_the_points_harms_nothing(host: Host) -> None:
     (host.root / "v" / VOLUME / "p" / "strange").write_bytes(b"?")
-    await host.worker.load()
+    await host.held.load()
     assert (await host.worker.point(f"latest:{name(host)}"))["seq"] == 3
     with pytest.raises(NotFoundError):
         await host.worker.point("pffff")
@@ -140,7 +143,7 @@ async def test_something_else_among_the_points_harms_nothing(host: Host) -> None
 
 
 async def test_restore(host: Host, tmp_path: Path) -> None:
-    await host.worker.load()
+    await host.held.load()
     run = await host.done(kind="restore", point=host.points[1].facts.point_id,
                           to=str(tmp_path / "out"))  # fmt: skip
     assert (run["result"], run["warnings"]) == ("success", [])
@@ -160,7 +163,7 @@ async def test_restore(host: Host, tmp_path: Path) -> None:
 
 
 async def test_verify(host: Host) -> None:
-    await host.worker.load()
+    await host.held.load()
     run = await host.done(kind="verify")
     assert run["result"] == "success"
     assert run["done_bytes"] == run["expected_bytes"] > 24 * 4096
@@ -177,7 +180,7 @@ async def test_verify(host: Host) -> None:
 
 async def test_verify_names_what_is_damaged(host: Host) -> None:
     damaged = host.damage(2)
-    await host.worker.load()
+    await host.held.load()
     run = await host.done(kind="verify", volume=name(host))
     assert run["error"] is not None
     assert (run["result"], run["error"]["exit_code"]) == ("failed", 14)
@@ -189,7 +192,7 @@ async def test_verify_names_what_is_damaged(host: Host) -> None:
     "request_", [{"kind": "cycle", "volume": "v"}, {"kind": "restore", "point": "p"}]
 )
 async def test_what_a_worker_does_not_do_leaves_no_run(host: Host, request_: Any) -> None:
-    await host.worker.load()
+    await host.held.load()
     request_ = {**request_, "point": host.points[0].facts.point_id}
     with pytest.raises(UsageError) as caught:
         await host.worker.start_run(request_, ROOT)
@@ -202,15 +205,18 @@ async def test_the_end_stops_what_is_under_way(host: Host, monkeypatch: pytest.M
     """A worker whose caller is gone cancels its restore, and waits for it."""
     begun, told = threading.Event(), []
 
-    def slowly(_: object, *, cancelled: Callable[[], bool], **__: object) -> None:
+    def slowly(_: object, cancelled: Callable[[], bool]) -> None:
         begun.set()
         while not cancelled():
             threading.Event().wait(0.001)
         told.append("stopped")
         raise CancelledRunError("it was cancelled")
 
-    monkeypatch.setattr(host.worker, "_verify_runs", slowly)
-    await host.worker.load()
+    async def job(_: object) -> Job:
+        return Job.in_thread("", slowly)
+
+    monkeypatch.setitem(host.worker._jobs, "verify", job)
+    await host.held.load()
     await host.worker.start_run({"kind": "verify"}, ROOT)
     assert await asyncio.to_thread(begun.wait, 20)
     await host.worker.close()
@@ -218,7 +224,7 @@ async def test_the_end_stops_what_is_under_way(host: Host, monkeypatch: pytest.M
 
 
 async def test_prune_hold_and_bring_back(host: Host) -> None:
-    await host.worker.load()
+    await host.held.load()
     ids = [p.facts.point_id for p in host.points]
     policy = {"keep": ["all for 1m"], "min_points": 1, "max_delete_pct": 100}
     with pytest.raises(NotFoundError, match="no volume 'another'") as caught:
@@ -244,11 +250,7 @@ async def test_prune_hold_and_bring_back(host: Host) -> None:
     assert "is forgotten; it can be brought back until" in found["note"]
     with pytest.raises(NotFoundError, match="no point as old"):
         await host.worker.point(f"{name(host)}@{every[0]['time']}")
-    again = WorkerOperations(
-        host.repository, str(host.root), RunBook(ManualClock()), ManualClock(),
-        pruner=host.worker._pruner, pruning=host.worker._pruning,
-        verify_runs=host.worker._verify_runs,
-    )  # fmt: skip
+    again = WorkerPoints(host.repository, str(host.root), host.held._pruner)
     await again.load()
     assert [p["id"] for p in await again.points(None)] == ids[1:]
     back = await host.worker.undelete(ids[0], ROOT)
@@ -258,10 +260,10 @@ async def test_prune_hold_and_bring_back(host: Host) -> None:
 
 
 async def test_an_unreadable_manifest_hides_no_point(host: Host) -> None:
-    await host.worker.load()
+    await host.held.load()
     await host.worker.hold(host.points[0].facts.point_id, {}, ROOT)
     (path,) = (host.root / "m" / VOLUME).iterdir()
     path.chmod(0o600)
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    await host.worker.load()
+    await host.held.load()
     assert [("held" in p) for p in await host.worker.points(None)] == [False] * 3
