@@ -1,6 +1,6 @@
 """Real images for the measurements: an XFS file system of real files, and a recorded cycle of it.
 
-    before     2 GiB XFS with about 1.2 GiB of this host's own files
+    before     2 GiB XFS with up to 1.2 GiB of this host's own files
     after      the same after files were copied, rewritten, appended to, updated and removed in it
     cow        the COW device of the snapshot that tracked this, as a real kernel left it
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ IMAGE_SIZE = 2 * GIB
 FILES_SIZE = 6 * GIB // 5
 COW_SIZE = GIB
 WRITTEN_MIB = 44  # with what the file system adds, about 64 MiB of blocks differ
-SOURCES = ("/usr/bin", "/usr/share", "/usr/lib")
+SOURCES = ("/usr/bin", "/usr/share", "/usr/lib", sys.prefix)
 _BLOCK, _INODE = 4096, 512  # of the file system: small files take more than their bytes
 _FORBIDDEN = set(" \t\n:#$")  # what a prototype file cannot name
 
