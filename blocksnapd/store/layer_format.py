@@ -29,7 +29,7 @@ from blocksnapd.store.seal import (
     open_key,
     seal_key,
 )
-from blocksnapd.store.tables import RunsPart, pack_table, read_table
+from blocksnapd.store.tables import RunsPart, count_runs, pack_table, read_table
 
 if TYPE_CHECKING:
     from blocksnapd.model import U64
@@ -160,8 +160,7 @@ def read_part(plain: bytes, count: int, packs: int, what: str) -> Runs:
         RepositoryFormatError: they are not so many, overlap, or name packs beyond.
     """
     record = unpack_record(plain, PartRecord, what)
-    # Counted before anything is unpacked: a few bytes may claim millions of runs.
-    if sum(max(part.n, 0) for part in (*record.data, *record.zeros)) != count:
+    if count_runs((*record.data, *record.zeros)) != count:
         raise RepositoryFormatError(f"{what} does not have {count} runs")
     data = read_table(record.data, located=True)
     if (data.locations >> SLOT_BITS >= np.uint64(packs)).any():

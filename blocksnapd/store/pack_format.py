@@ -27,7 +27,7 @@ from blocksnapd.store.seal import (
     open_key,
     seal_key,
 )
-from blocksnapd.store.tables import RunsPart, pack_table, read_table
+from blocksnapd.store.tables import RunsPart, count_runs, pack_table, read_table
 
 MAGIC = b"BSNPPACK"
 FORMAT = 1
@@ -80,6 +80,7 @@ class PackIndex:
 
     ``offsets`` has one entry more than there are frames. ``frame_sums`` are those of the sealed
     frames, none in packs of early writers. Shapes (slots,), (slots, 16), (frames, 8) or (0, 8).
+    ``zeros`` stays packed: nothing bounds how many runs it claims, and only a rescue reads it.
     """
 
     point_id: str
@@ -87,7 +88,7 @@ class PackIndex:
     block_size: int
     frame_blocks: int
     blocks: Runs
-    zeros: Runs
+    zeros: list[RunsPart]
     identities: U8
     offsets: U64
     frame_sums: U8
@@ -209,6 +210,8 @@ def read_index(plain: bytes, footer: Footer, name: str, volume_id: str = "") -> 
         RepositoryFormatError: it does not fit.
     """
     record = unpack_record(plain, IndexRecord, f"the index of {name}")
+    if count_runs(record.blocks) > footer.blocks:
+        raise RepositoryFormatError(f"the index of {name} lists more runs than it has blocks")
     blocks = read_table(record.blocks, located=False)
     origins, count = None, footer.blocks
     if record.repacked is not None:
@@ -240,7 +243,7 @@ def read_index(plain: bytes, footer: Footer, name: str, volume_id: str = "") -> 
         block_size=footer.block_size,
         frame_blocks=footer.frame_blocks,
         blocks=blocks,
-        zeros=read_table(record.zeros, located=False),
+        zeros=record.zeros,
         identities=identities,
         offsets=offsets,
         frame_sums=np.frombuffer(record.frame_sums, dtype=np.uint8).reshape(-1, FRAME_SUM_SIZE),

@@ -11,7 +11,7 @@ from blocksnapd.errors import RepositoryFormatError
 from blocksnapd.store.entry_sum import entry_sum, pack_weight
 from blocksnapd.store.layer_format import LayerHead
 from blocksnapd.store.runs import Runs, interleave, is_ascending, join
-from blocksnapd.store.tables import RunsPart, check_locations, unpack_part
+from blocksnapd.store.tables import RunsPart, check_locations, count_runs, unpack_part
 
 if TYPE_CHECKING:
     from blocksnapd.model import U64
@@ -29,9 +29,12 @@ class PointTables:
         """Take a body.
 
         Raises:
-            RepositoryFormatError: its tables do not ascend.
+            RepositoryFormatError: its tables do not ascend, or claim more runs than the image has
+                blocks.
         """
         self._name, self._blocks = header.name, header.blocks
+        if count_runs(itertools.chain(body.data, body.zeros)) > header.blocks:
+            raise RepositoryFormatError(f"{header.name} has more runs than its image has blocks")
         self._slots = np.array([pack.blocks for pack in body.packs], dtype=np.uint64)
         self._data = _Table(body.data, header.name, located=True)
         self._zeros = _Table(body.zeros, header.name, located=False)

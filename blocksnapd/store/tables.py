@@ -1,7 +1,7 @@
 """Tables of runs as bytes. Pure.
 
 See FORMAT.md § 5. ``read_table`` takes any value a decoder may give and either returns runs
-that ascend and are disjoint or raises a documented error, in memory bounded by the bytes given.
+that ascend and are disjoint or raises a documented error, in memory bounded by ``count_runs``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from blocksnapd.store.columns import pack_column, unpack_column, unzigzag, zigza
 from blocksnapd.store.runs import SLOT_BITS, SLOT_MASK, ZERO, Runs, is_ascending, join
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from blocksnapd.model import U64
 
 RUNS_PER_PART_MAX = 65536
@@ -107,6 +109,11 @@ def unpack_part(part: RunsPart, *, located: bool) -> Runs:
     if not located:
         return Runs.zeros(starts, lengths)
     return Runs(starts, lengths, _locations(unpack_column(part.locations, part.n), lengths))
+
+
+def count_runs(parts: Iterable[RunsPart]) -> int:
+    """Return how many runs a table claims: a few bytes may claim millions, so ask before."""
+    return sum(max(part.n, 0) for part in parts)
 
 
 def read_table(parts: list[RunsPart], *, located: bool) -> Runs:

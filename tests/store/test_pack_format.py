@@ -24,6 +24,7 @@ from blocksnapd.store.pack_format import (
 )
 from blocksnapd.store.runs import Runs, expand
 from blocksnapd.store.seal import Scope, new_key
+from blocksnapd.store.tables import RunsPart, read_table
 
 KEYS = new_keys("0123456789abcdef" * 2)
 SCOPE = Scope(KEYS.source.repository_id, "v", "v/v/d/20260102/x.pk")
@@ -65,10 +66,23 @@ def test_a_tail_comes_back(data, block_size, frame_size):
     assert np.diff(index.offsets).tolist() == sizes
     assert index.slots == footer.blocks == count
     assert (index.point_id, index.seq) == ("p" + "0" * 16, 9)
-    assert index.zeros.starts.tolist() == [7]
+    assert read_table(index.zeros, located=False).starts.tolist() == [7]
     raw = [index.frame_size(frame) for frame in range(frames)]
     assert sum(raw) == count * block_size
     assert raw[:-1] == [frame_size] * (frames - 1)
+
+
+def test_an_index_claims_no_more_runs_than_it_has_blocks():
+    """35 bytes claim 65536 runs: refused before memory is taken for them."""
+    record = index_record(
+        "p" + "0" * 16, 9, np.arange(2, dtype=np.uint64), np.zeros((2, HASH_SIZE), np.uint8), [50],
+        Runs.empty(),
+    )  # fmt: skip
+    footer = Footer(b"", b"", SCOPE.repository_id, 50, 0, 2, 1, 4096, 16)
+    assert read_index(msgspec.msgpack.encode(record), footer, "x").slots == 2
+    record.blocks = [RunsPart(65536, at << 20, b"\0", b"\0") for at in range(30_000)]
+    with pytest.raises(RepositoryFormatError, match="more runs than it has blocks"):
+        read_index(msgspec.msgpack.encode(record), footer, "x")
 
 
 def test_the_table_costs_little_more_than_the_identities():

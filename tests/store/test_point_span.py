@@ -16,8 +16,8 @@ from blocksnapd.errors import RepositoryFormatError
 from blocksnapd.store import tables
 from blocksnapd.store.entry_sum import entry_sum, pack_weight
 from blocksnapd.store.point_reader import LoadedPoint, PointReader
-from blocksnapd.store.point_span import PointSpan
-from blocksnapd.store.tables import pack_table
+from blocksnapd.store.point_span import PointSpan, PointTables
+from blocksnapd.store.tables import RunsPart, pack_table
 from tests.store.support import Lab
 from tests.store.test_runs import build, model
 from tests.store.walking import check_layer
@@ -107,6 +107,15 @@ def test_tables_that_do_not_ascend_are_refused(loaded, firsts):
     body = msgspec.structs.replace(loaded.body, zeros=parts)
     with pytest.raises(RepositoryFormatError, match="do not ascend"):
         PointSpan(dataclasses.replace(loaded, body=body))
+
+
+def test_more_runs_than_the_image_has_blocks_are_refused_before_they_are_read(loaded):
+    header = loaded.object.header
+    parts = [RunsPart(65536, at * 65536, b"\0", b"\0") for at in range(30_000)]
+    with pytest.raises(RepositoryFormatError, match="more runs than its image has blocks"):
+        PointTables(header, msgspec.structs.replace(loaded.body, zeros=parts))
+    fitting = [RunsPart(header.blocks - 1, 0, b"\0", b"\0")]
+    PointTables(header, msgspec.structs.replace(loaded.body, data=[], zeros=fitting))
 
 
 def test_parts_that_run_into_each_other_are_refused(loaded):
