@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from blocksnapd.model import U64, Extents
+from blocksnapd.errors import RepositoryFormatError
+from blocksnapd.model import HASH_SIZE, U8, U64, Extents
 from blocksnapd.store.pack_reader import PackReader
 from blocksnapd.store.pieces import each_piece
+from blocksnapd.store.runs import SLOT_BITS, SLOT_MASK, Runs
 from blocksnapd.store.sized_cache import SizedCache
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from blocksnapd.store.keys import RestoreKey
     from blocksnapd.store.objects import ObjectStore
     from blocksnapd.store.redirect import ContentMap
-    from blocksnapd.store.runs import Runs
 
 T = TypeVar("T")
 
@@ -76,6 +77,11 @@ class Image:
         """What could not be used of the point's history, and was done without."""
         return self._stack.problems
 
+    @property
+    def map(self) -> ContentMap:
+        """Where its content lies."""
+        return self._stack
+
     def data_extents(self, start: int = 0, end: int | None = None) -> Extents:
         """Return where the image has content; everything else is zero.
 
@@ -123,7 +129,29 @@ class Image:
         """Yield what ``work`` returns for each piece; see ``ports.PointImage``."""
         for first, end in self._stack.windows():
             runs = self._stack.content(first, end)
-            yield from each_piece(runs, self._stack.places, self._store, self._key, work)
+            yield from self.pieces_of(runs, work)
+
+    def pieces_of(self, runs: Runs, work: Callable[[U64, memoryview], T]) -> Generator[T]:
+        """Yield what ``work`` returns for each piece of ``runs``, a part of ``map``."""
+        return each_piece(runs, self._stack.places, self._store, self._key, work)
+
+    def identities(self, locations: U64) -> U8:
+        """Return the identity of what lies at each of ``locations`` of ``map``, shape (n, 16).
+
+        Raises:
+            ChecksumError, RepositoryFormatError: the repository's bytes are damaged there.
+        """
+        found = np.empty((len(locations), HASH_SIZE), np.uint8)
+        packs = locations >> SLOT_BITS
+        order = np.argsort(packs, kind="stable")
+        for part in np.split(order, np.flatnonzero(np.diff(packs[order])) + 1):
+            if len(part):
+                reader = self._pack(int(packs[part[0]]))
+                slots = locations[part] & SLOT_MASK
+                if int(slots.max()) >= reader.index.slots:
+                    raise RepositoryFormatError(f"{reader.place.ref.name} has no such slot")
+                found[part] = reader.identities(slots.astype(np.intp))
+        return found
 
     def close(self) -> None:
         """Let memory go; no file stays open between reads."""
