@@ -1,4 +1,8 @@
-"""The fewest spans that lead from one point to another. Pure."""
+"""The fewest spans that lead from one point to another. Pure.
+
+A chain is spans each of which begins where the one before ends; only where damage leaves none,
+spans that overlap are good enough.
+"""
 
 from __future__ import annotations
 
@@ -67,6 +71,28 @@ class Chains:
                     before.append(link.from_seq)
             here = sorted(before)  # of equally many spans those that reach back farthest
         return self._follow(came, came[min(came)], upto) if came else []
+
+    def covering(self, after: int, upto: int) -> list[Link] | None:
+        """Return the fewest spans that tell all changes, where one may begin within another.
+
+        What a later one tells of changes that an earlier one told already is the same, or newer.
+        They start at ``after`` or with one that needs nothing older. None: there are none.
+        Cost: all spans are looked at for each one returned.
+        """
+        found: list[Link] = []
+        reached, end = upto, upto
+        while reached > after and not (found and found[-1].is_whole):
+            into = [seq for seq in self._into if reached <= seq <= end]
+            links = [link for seq in into for link in self._into[seq]]
+            links = [
+                k for k in links if k.from_seq >= after and (k.is_whole or k.from_seq < reached)
+            ]
+            best = min(links, key=lambda link: (not link.is_whole, link.from_seq), default=None)
+            if best is None:
+                return None
+            found.append(best)
+            reached, end = best.from_seq, best.to_seq
+        return found[::-1]
 
     def _follow(self, came: dict[int, Link], link: Link, upto: int) -> list[Link]:
         found = [link]

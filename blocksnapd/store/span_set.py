@@ -101,9 +101,9 @@ class SpanSet:
     def chain(self, after: int, upto: int, digest: str = "") -> list[Span]:
         """Return the fewest spans, oldest first, that tell all changes ``after`` to ``upto``.
 
-        Each starts with the very object, by digest, that the one before ends with; the last ends
-        with ``digest`` if there is one. Short of ``after`` they start with one that needs nothing
-        older.
+        Each starts with the very object, by digest, that the one before ends with, or, if damage
+        leaves no such chain, within it; the last ends with ``digest`` if there is one. Short of
+        ``after`` they start with one that needs nothing older.
 
         Raises:
             ChecksumError, RepositoryFormatError, NotFoundError, StoreError: there is no such
@@ -112,7 +112,11 @@ class SpanSet:
         with self._lock:
             while True:
                 # A full point that no manifest lists is known as one only once it is open.
-                links = self.shortest(after, upto) or self._chains.farthest(after, upto)
+                links = (
+                    self.shortest(after, upto)
+                    or self._chains.covering(after, upto)
+                    or self._chains.farthest(after, upto)
+                )
                 if not links:
                     raise self._lost(after, upto)
                 found = self._open_all(links, after, digest)
@@ -158,7 +162,8 @@ class SpanSet:
     def _open_all(self, links: Sequence[Link], after: int, digest: str) -> list[Span] | None:
         # Newest first: each span is checked against what is newer, up to the point itself.
         found: list[Span] = []
-        for link in reversed(links):
+        for at in reversed(range(len(links))):
+            link = links[at]
             try:
                 span = self._span(link, digest)
             except (FormatError, StoreError, NotFoundError) as error:
@@ -172,7 +177,8 @@ class SpanSet:
             found.append(span)
             if span.head.floor == 0:
                 return found[::-1]
-            digest = span.head.from_digest
+            follows = at and links[at - 1].to_seq == link.from_seq
+            digest = span.head.from_digest if follows else ""
         if found[-1].head.from_seq != after:
             raise self._lost(after, links[-1].to_seq)
         return found[::-1]

@@ -60,3 +60,38 @@ def test_a_whole_span_ends_the_way_back():
     assert chains.shortest(0, 5) is None
     assert chains.farthest(0, 5) == []
     assert Chains([link(2, 3), link(3, 5)]).farthest(0, 5) == [link(2, 3), link(3, 5)]
+
+
+def fewest_covering(links: list[Link], after: int, upto: int) -> int | None:
+    """Return how many spans it takes if each may begin within the one before, trying them all."""
+    best = {one: 1 for one in links if one.to_seq == upto and one.from_seq >= after}
+    for _ in links:
+        for newer, count in list(best.items()):
+            for one in links:
+                joins = newer.from_seq <= one.to_seq <= newer.to_seq and one != newer
+                if joins and one.from_seq >= after and not newer.is_whole:
+                    best[one] = min(best.get(one, 99), count + 1)
+    return min(
+        (n for one, n in best.items() if one.from_seq == after or one.is_whole), default=None
+    )
+
+
+@given(some_links, st.integers(0, 6), st.integers(1, 14))
+def test_spans_that_overlap_are_the_fewest_that_cover(links, after, length):
+    upto = after + length
+    found = Chains(links).covering(after, upto)
+    wanted = fewest_covering(links, after, upto)
+    assert (found is None) == (wanted is None)
+    if found:
+        assert found[-1].to_seq == upto
+        assert found[0].from_seq == after or found[0].is_whole
+        for older, newer in itertools.pairwise(found):
+            assert newer.from_seq <= older.to_seq <= newer.to_seq
+
+
+def test_a_chain_across_what_is_lost():
+    """What 4-8 tells of the time up to 6 is newer than what 0-6 does, or the same."""
+    chains = Chains([link(0, 6), link(4, 8), link(8, 9)])
+    assert chains.shortest(0, 9) is None
+    assert chains.covering(0, 9) == [link(0, 6), link(4, 8), link(8, 9)]
+    assert chains.covering(5, 9) is None

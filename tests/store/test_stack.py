@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from blocksnapd.errors import ChecksumError, NotFoundError, StoreError
 from blocksnapd.maintain import merge as merge_module
+from blocksnapd.maintain.merge import merge
 from blocksnapd.store import layer_writer, stack, tables
 from blocksnapd.store.entry_sum import entry_sum, pack_weight
 from blocksnapd.store.point_reader import PointReader
@@ -113,6 +114,29 @@ def test_a_gap_laid_over_the_older_image_is_the_newer_one():
         over = {b: at for b, at in (kept | changed).items() if at is not None}
         assert over == newer
         assert gap.head.blocks == images[-1].head.blocks
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 1 << 32), st.data())
+def test_layers_that_overlap_lead_across_lost_points(seed, data):
+    """0-6 and 4-8 are all that is left, and give point 8: sizes and zeros, too."""
+    points = 10
+    lab = grown(points, seed=seed, blocks=20)
+    upto = data.draw(st.integers(4, points))
+    middle = data.draw(st.integers(2, upto - 1))
+    begin = data.draw(st.integers(1, middle))
+    spans, name = lab.spans(), lab.kept[upto - 1][0].name
+    wanted = walked(PointReader(lab.store, lab.keys.source, lab.keys), name)
+    layers = [merge(lab.store, lab.key, spans, *span) for span in ((0, middle), (begin, upto))]
+    for point, _ in lab.kept[:upto]:
+        lab.store.delete(point.name)
+    spans = lab.spans()
+    for layer in layers:
+        spans.add(layer)
+    found = Stack(spans, 0, upto)
+    assert found.depth == 2
+    content = {block: at for block, at in wanted.items() if at is not None}
+    assert named(found, found.content(0, 1 << 40)) == content
 
 
 def test_a_layer_that_breaks_in_the_middle_of_reading_is_replaced(small):
