@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
 if TYPE_CHECKING:
     from blocksnapd import errors
+    from blocksnapd.control.pause_messages import Paused
 
 SCHEMA: Final = 1
 DEFAULT_SOCKET: Final = "/run/blocksnap/control.sock"
@@ -26,7 +27,7 @@ JSON_TYPE: Final = "application/json"
 LINES_TYPE: Final = "application/x-ndjson"
 PROBLEM_TYPE: Final = "application/problem+json"
 
-RunKind = Literal["cycle", "restore", "verify", "prune", "export"]
+RunKind = Literal["cycle", "restore", "in-place", "verify", "prune", "export"]
 RunState = Literal["queued", "running", "done"]
 RunResult = Literal["success", "warning", "failed", "skipped", "cancelled"]
 VolumeState = Literal["protected", "late", "failing", "seeding", "unprotected"]
@@ -141,7 +142,8 @@ class RunRequest(TypedDict, total=False):
     ``share``, from 0 to 1, is how much of the data a verification reads; left out: all of it.
     ``policy`` is for whoever prunes a repository without a configuration. An export is at the
     socket ``unix`` or the address ``listen``, of ``point`` or of all; its files are for TLS, and
-    ``open`` says the operator agreed that whoever reaches the address may read.
+    ``open`` says the operator agreed that whoever reaches the address may read. Who writes to a
+    volume in place asks the daemon at the socket ``daemon``, and shows it its ``lease``.
     """
 
     kind: RunKind
@@ -161,6 +163,8 @@ class RunRequest(TypedDict, total=False):
     certificate_key: str
     client_ca: str
     open: bool
+    daemon: str
+    lease: str
 
 
 class Run(TypedDict, total=False):
@@ -287,6 +291,7 @@ class VolumeStatus(TypedDict, total=False):
     points: int
     keep: list[str]
     causes: list[Problem]
+    paused: Paused | None
 
 
 class TargetStatus(TypedDict, total=False):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from blocksnapd.control.messages import HoldRequest, RunRequest
+    from blocksnapd.control.pause_messages import InPlaceRequest, PauseRequest, ResumeRequest
 
 BODY_SIZE_MAX = 64 * 1024
 WAIT_MAX_S = 300.0
@@ -44,6 +45,23 @@ class _HoldRequest(_Body):
     reason: Annotated[str, Field(max_length=REASON_LENGTH_MAX)] | None = None
 
 
+class _PauseRequest(_Body):
+    seconds: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    reason: Annotated[str, Field(max_length=REASON_LENGTH_MAX)] | None = None
+
+
+class _ResumeRequest(_Body):
+    force: bool | None = None
+
+
+class _InPlaceRequest(_Body):
+    id: _Name | None = None
+    point: _Name | None = None
+    safety: _Name | None = None
+    writing: bool | None = None
+    done: bool | None = None
+
+
 class _RunRequest(_Body):
     kind: RunKind
     volume: _Name | None = None
@@ -62,14 +80,17 @@ class _RunRequest(_Body):
     certificate_key: _Path | None = None
     client_ca: _Path | None = None
     open: bool | None = None
+    daemon: _Path | None = None
+    lease: _Name | None = None
 
 
 _NEEDED = {
-    "cycle": ("volume",), "restore": ("point", "to"), "verify": (), "prune": ("volume",),
-    "export": (),
+    "cycle": ("volume",), "restore": ("point", "to"), "in-place": ("point", "daemon"),
+    "verify": (), "prune": ("volume",), "export": (),
 }  # fmt: skip
 _ALLOWED = {
-    "cycle": {"volume", "tags", "full"},
+    "cycle": {"volume", "tags", "full", "lease"},
+    "in-place": {"point", "daemon"},
     "restore": {"point", "to", "overwrite"},
     "verify": {"volume", "point", "share"},
     "prune": {"volume", "dry_run", "policy"},
@@ -117,6 +138,26 @@ def parse_hold(body: bytes) -> HoldRequest:
         except ValueError as error:
             raise UsageError(f"until: {error}", effect=effect) from error
     return cast("HoldRequest", found.model_dump(exclude_none=True))
+
+
+def parse_pause(body: bytes) -> PauseRequest:
+    """Return the body of POST /v1/volumes/{volume}/pause; raises as ``parse_hold``."""
+    found = _checked(_PauseRequest, body or b"{}", "Nothing was changed.")
+    return cast("PauseRequest", found.model_dump(exclude_none=True))
+
+
+def parse_resume(body: bytes) -> ResumeRequest:
+    """Return the body of POST /v1/volumes/{volume}/resume; raises as ``parse_hold``."""
+    found = _checked(_ResumeRequest, body or b"{}", "Nothing was changed.")
+    return cast("ResumeRequest", found.model_dump(exclude_none=True))
+
+
+def parse_in_place(body: bytes) -> InPlaceRequest:
+    """Return the body of POST /v1/volumes/{volume}/in-place; raises as ``parse_hold``."""
+    found = _checked(_InPlaceRequest, body, "Nothing was changed.")
+    if found.id is None and found.point is None:
+        raise UsageError("what begins needs 'point'", effect="Nothing was changed.")
+    return cast("InPlaceRequest", found.model_dump(exclude_none=True))
 
 
 def _checked(model: type[_Model], body: bytes, effect: str) -> _Model:
