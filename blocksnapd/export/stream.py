@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 RECEIVE_SIZE: Final = 64 << 10
+SEND_BUFFER_SIZE: Final = 1 << 20  # a whole piece goes out without waiting for the client
 JOIN_SIZE_MAX: Final = 16 << 10  # buffers up to this go out together
 TLS_SLICE_SIZE: Final = 64 << 10
 END_S: Final = 1.0
@@ -33,6 +34,8 @@ class Stream:
 
     def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
+        if connection.family == socket.AF_UNIX:  # TCP finds its own
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_SIZE)
         if connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
