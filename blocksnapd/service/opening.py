@@ -20,8 +20,8 @@ from blocksnapd.parse.cow_device import CowDevice
 from blocksnapd.parse.extents import merge_chunks
 from blocksnapd.runtime import durable
 from blocksnapd.service.catalogue import Catalogue, Marks
+from blocksnapd.service.opened import Opened
 from blocksnapd.service.prune_answers import Pruners
-from blocksnapd.service.volume_task import Opened
 from blocksnapd.ship.fingerprints import FingerprintStore
 from blocksnapd.shipping import Volume
 from blocksnapd.store.repository import Repository

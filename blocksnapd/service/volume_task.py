@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from blocksnapd.control.messages import parse_time, problem
 from blocksnapd.cycle.calendar import Rhythm, due_in_s
@@ -20,6 +19,7 @@ from blocksnapd.errors import (
     VolumeError,
 )
 from blocksnapd.pipeline import Cycle
+from blocksnapd.service.pausing import Pausing
 from blocksnapd.service.reporting import CycleReporter, as_known
 
 if TYPE_CHECKING:
@@ -28,46 +28,15 @@ if TYPE_CHECKING:
     from blocksnapd.metrics import Metrics
     from blocksnapd.model import RestorePoint
     from blocksnapd.ports import Clock
-    from blocksnapd.service.catalogue import Catalogue
+    from blocksnapd.service.opened import Opened, Opener
     from blocksnapd.service.reporting import Say
     from blocksnapd.service.runs import LiveRun, RunBook
-    from blocksnapd.shipping import Volume
 
 log = logging.getLogger(__name__)
 
 # How often the COW device's fill is looked at, by ioctl, and how full makes a cycle due at once.
 WATCH_INTERVAL_S = 2.0
 COW_FILL_EARLY = 0.7
-
-
-class Watch(Protocol):
-    """Looks at a volume's COW space without forking; blocking, but only for a moment."""
-
-    def cow_use(self, point_id: str) -> tuple[int, int] | None:
-        """Return (bytes used, size) of the snapshot's COW device; None: it has none."""
-
-    def disk_room(self) -> tuple[int, int] | None:
-        """Return (bytes free, reserve) of the disk under the COW space; None: there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A volume whose parts could all be opened."""
-
-    volume: Volume
-    catalogue: Catalogue
-    watch: Watch | None
-
-
-class Opener(Protocol):
-    """Opens the parts of one volume."""
-
-    async def __call__(self) -> Opened:
-        """Open them.
-
-        Raises:
-            BlocksnapError: one of them is missing; it is tried again later.
-        """
 
 
 class VolumeTask:
@@ -83,9 +52,11 @@ class VolumeTask:
         say: Say,
         clock: Clock,
         slots: asyncio.Semaphore,
+        pausing: Pausing | None = None,
     ) -> None:
         self.settings = settings
         self.opened: Opened | None = None
+        self.pausing = pausing or Pausing(settings.name, "", clock)
         self.failures = 0
         self.cause: Problem | None = None
         self.suspect: Problem | None = None
@@ -112,12 +83,16 @@ class VolumeTask:
         self._opening: asyncio.Future[Opened] | None = None
         self._is_outdated = False
 
-    def ask(self, *, tags: tuple[str, ...], full: bool, who: Who) -> tuple[LiveRun, bool]:
+    def ask(
+        self, *, tags: tuple[str, ...], full: bool, who: Who, lease: str = ""
+    ) -> tuple[LiveRun, bool]:
         """Ask for a cycle now; return its run, and whether one under way was joined.
 
         Raises:
             BusyError: the daemon is stopping.
+            RefusedError: the volume is restored in place, by somebody without this ``lease``.
         """
+        self.pausing.check_asked(lease)
         if self._is_stopping:
             raise BusyError(
                 "the daemon is stopping", effect="No point is made.",
@@ -180,7 +155,7 @@ class VolumeTask:
 
     async def run(self) -> None:
         """Run cycles until :meth:`stop`."""
-        if not self._is_stopping:
+        if not self._is_stopping and not await self._is_held():
             await self._turn(is_start=True)
         while not self._is_stopping:
             await self._wait_until_due()
@@ -196,9 +171,20 @@ class VolumeTask:
     async def _wait_until_due(self) -> None:
         while not self._is_stopping and self._asked is None:
             self.last_turn = self._clock.monotonic()
+            if await self._is_held():
+                await self._fills_early()  # what it sees is told all the same
+                await self._nap(WATCH_INTERVAL_S)
+                continue
             if self.next_due_in_s() <= 0 or await self._fills_early():
                 return
             await self._nap(min(self.next_due_in_s(), WATCH_INTERVAL_S))
+
+    async def _is_held(self) -> bool:
+        return self.pausing.may_hold and await asyncio.to_thread(self.pausing.holds)
+
+    def wake(self) -> None:
+        """Look again now whether a cycle is due."""
+        self._wake.set()
 
     async def _nap(self, seconds: float) -> None:
         self._wake.clear()

@@ -18,8 +18,9 @@ from blocksnapd.metrics import Metrics
 from blocksnapd.packing import PACKING_DEFAULT
 from blocksnapd.runtime.clock import ManualClock
 from blocksnapd.service.catalogue import Catalogue
+from blocksnapd.service.opened import Opened
 from blocksnapd.service.runs import RunBook
-from blocksnapd.service.volume_task import Opened, VolumeTask
+from blocksnapd.service.volume_task import VolumeTask
 from blocksnapd.ship.fingerprints import FingerprintStore
 from blocksnapd.shipping import Volume as Parts
 from blocksnapd.store.repository import PointOutline
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from blocksnapd.control.messages import Severity, Who
     from blocksnapd.model import HostView, PointHead, Taken
     from blocksnapd.ports import KnownContent
+    from blocksnapd.service.opened import Watch
     from blocksnapd.service.runs import LiveRun
-    from blocksnapd.service.volume_task import Watch
     from tests.fakes.memory_store import MemorySink
 
 EVERY_S = 300.0

@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from blocksnapd.cycle.journal import Journal
-from blocksnapd.errors import BusyError, DeviceMapperError, StoreMissingError, VolumeError
+from blocksnapd.errors import (
+    BusyError,
+    DeviceMapperError,
+    RefusedError,
+    StoreMissingError,
+    VolumeError,
+)
 from tests.service.bench import EVERY_S, ROOT, SETTINGS, WHERE, Bench, until
 
 if TYPE_CHECKING:
@@ -482,3 +489,45 @@ async def test_a_volume_that_is_missing_says_so(bench: Bench) -> None:
         assert bench.task.cause is not None
         assert bench.task.cause["hint"] == "bring it back"
     assert bench.results == ["failed"]
+
+
+# --- paused --------------------------------------------------------------------------------------
+
+
+async def test_a_paused_volume_makes_no_points_by_itself(bench: Bench) -> None:
+    pausing = bench.task.pausing
+    async with bench.running():
+        await bench.idle()
+        await asyncio.to_thread(pausing.pause, 3 * EVERY_S, "night", ROOT)
+        await bench.pass_time(2 * EVERY_S)
+        assert bench.results == ["success"]
+        run_id, _ = ask(bench)  # somebody wants one
+        assert (await bench.book.wait(run_id, 20)).result == "success"
+        await bench.pass_time(EVERY_S - 1)
+        assert bench.results == ["success"] * 2
+        await bench.clock.advance(2)
+        await until(lambda: len(bench.results) == 3)
+        await bench.idle()
+
+
+async def test_a_volume_that_was_paused_starts_so_and_goes_on_when_resumed(bench: Bench) -> None:
+    await asyncio.to_thread(bench.task.pausing.pause, None, "", ROOT)
+    async with bench.running():
+        await bench.idle()
+        assert bench.results == []
+        await asyncio.to_thread(bench.task.pausing.resume, force=False)
+        bench.task.wake()
+        await until(lambda: bench.results == ["success"])
+
+
+async def test_while_it_is_restored_only_its_lease_makes_a_point(bench: Bench) -> None:
+    lease = (await asyncio.to_thread(bench.task.pausing.begin, "p7", ROOT | {"pid": os.getpid()}))[
+        "id"
+    ]
+    async with bench.running():
+        await bench.idle()
+        with pytest.raises(RefusedError, match="being restored"):
+            ask(bench)
+        run, joined = bench.task.ask(tags=("before-restore",), full=False, who=ROOT, lease=lease)
+        assert not joined
+        assert (await bench.book.wait(run.run_id, 20)).result == "success"
