@@ -32,7 +32,8 @@ from blocksnapd.runtime.clock import SystemClock
 from blocksnapd.runtime.supervise import Supervisor
 from blocksnapd.service.host_operations import HostOperations
 from blocksnapd.service.maintenance import MaintenanceTask
-from blocksnapd.service.opening import VolumeOpener
+from blocksnapd.service.opening import VolumeOpener, state_directory
+from blocksnapd.service.pausing import Pausing
 from blocksnapd.service.plans import PlanBook
 from blocksnapd.service.prune_answers import Pruners
 from blocksnapd.service.pruning import Pruning
@@ -126,7 +127,7 @@ async def run_worker(
     key: MaintenanceKey,
     directory: str,
     socket_path: str,
-    ended: Callable[[], None],
+    ended: Callable[[], None] | None,
 ) -> None:
     """Serve one repository on a private socket until SIGTERM, or until ``ended`` returns.
 
@@ -135,7 +136,8 @@ async def run_worker(
         key: that key.
         directory: the repository's directory.
         socket_path: where to listen.
-        ended: blocks until whoever started the worker is gone.
+        ended: blocks until whoever started the worker is gone; None: nobody is waited for, it
+            ends once nothing has been asked of it for a while.
     """
     stop = _stop_signal()
     clock = SystemClock()
@@ -150,7 +152,7 @@ async def run_worker(
     access = unix_socket.access_for(None, None)
     loop = asyncio.get_running_loop()
 
-    def wait_for_end() -> None:
+    def wait_for_end(ended: Callable[[], None]) -> None:
         ended()
         with contextlib.suppress(RuntimeError):  # the loop may be closed by then
             loop.call_soon_threadsafe(stop.set)
@@ -158,7 +160,13 @@ async def run_worker(
     async with contextlib.AsyncExitStack() as stack:
         sockets = [unix_socket.bind(socket_path, access)]
         await _serve(stack, operations, access, sockets, are_ours=True)
-        threading.Thread(target=wait_for_end, name="wait-for-end", daemon=True).start()
+        if ended is None:
+            idle = asyncio.create_task(operations.idle())
+            idle.add_done_callback(lambda _: stop.set())
+        else:
+            threading.Thread(
+                target=wait_for_end, args=(ended,), name="wait-for-end", daemon=True
+            ).start()
         await stop.wait()
         await operations.close()
 
@@ -220,6 +228,7 @@ def _volume_tasks(
             say=events.say,
             clock=clock,
             slots=slots,
+            pausing=Pausing(name, os.path.join(state_directory(config, name), "paused"), clock),
         )
         for name, settings in config.volumes.items()
     }

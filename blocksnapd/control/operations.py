@@ -23,6 +23,12 @@ if TYPE_CHECKING:
         VolumeStatus,
         Who,
     )
+    from blocksnapd.control.pause_messages import (
+        InPlaceRequest,
+        Paused,
+        PauseRequest,
+        ResumeRequest,
+    )
 
 
 class Operations(Protocol):
@@ -75,6 +81,28 @@ class Operations(Protocol):
 
         Raises:
             NotFoundError: as ``plan``. RefusedError: something changed since it was made.
+        """
+
+    async def pause(self, volume: str, request: PauseRequest, who: Who) -> VolumeStatus:
+        """Start no run of a volume by itself any more.
+
+        Raises:
+            NotFoundError: no such volume is configured.
+        """
+
+    async def resume(self, volume: str, request: ResumeRequest, who: Who) -> VolumeStatus:
+        """Let the schedule go on.
+
+        Raises:
+            NotFoundError: as ``pause``. RefusedError, BusyError: a restore in place is not done.
+        """
+
+    async def in_place(self, volume: str, request: InPlaceRequest, who: Who) -> Paused:
+        """Hear from whoever restores a volume in place: that it begins, how far it is, its end.
+
+        Raises:
+            NotFoundError: no such volume, or that lease is over. RefusedError, BusyError: it may
+                not begin.
         """
 
     async def start_run(self, request: RunRequest, who: Who) -> Started:

@@ -14,6 +14,8 @@
     POST /v1/runs/{id}/cancel            stop one
     POST /v1/points/{selector}/hold      let nothing drop it; …/release takes that back
     POST /v1/points/{selector}/undelete  bring a forgotten one back
+    POST /v1/volumes/{volume}/pause      start no run by itself; …/resume takes that back
+    POST /v1/volumes/{volume}/in-place   a worker that writes to it begins, goes on, ends
     GET  /v1/plans/{id}                  what a run of kind prune would do
     POST /v1/plans/{id}/apply            do exactly that
 
@@ -78,6 +80,9 @@ class Routes:
                 web.post("/v1/points/{selector:.+}/hold", self._hold),
                 web.post("/v1/points/{selector:.+}/release", self._release),
                 web.post("/v1/points/{selector:.+}/undelete", self._undelete),
+                web.post("/v1/volumes/{volume:.+}/pause", self._pause),
+                web.post("/v1/volumes/{volume:.+}/resume", self._resume),
+                web.post("/v1/volumes/{volume:.+}/in-place", self._in_place),
                 web.post("/v1/runs", self._start_run),
                 web.post("/v1/runs/{run}/cancel", self._cancel_run),
             ]
@@ -187,6 +192,25 @@ class Routes:
         point = await self._operations.undelete(request.match_info["selector"], who)
         log.info("%s brought %s back", _named(who), point["id"])
         return replies.document(point)
+
+    async def _pause(self, request: web.Request) -> web.Response:
+        wanted, who = requests.parse_pause(await request.read()), unix_socket.who(_peer(request))
+        volume = await self._operations.pause(request.match_info["volume"], wanted, who)
+        log.info("%s paused %s: %s", _named(who), volume["volume"], dict(wanted))
+        return replies.document(volume)
+
+    async def _resume(self, request: web.Request) -> web.Response:
+        wanted, who = requests.parse_resume(await request.read()), unix_socket.who(_peer(request))
+        volume = await self._operations.resume(request.match_info["volume"], wanted, who)
+        log.info("%s resumed %s: %s", _named(who), volume["volume"], dict(wanted))
+        return replies.document(volume)
+
+    async def _in_place(self, request: web.Request) -> web.Response:
+        wanted, who = requests.parse_in_place(await request.read()), unix_socket.who(_peer(request))
+        volume = request.match_info["volume"]
+        told = await self._operations.in_place(volume, wanted, who)
+        log.info("%s restores %s in place: %s", _named(who), volume, dict(wanted))
+        return replies.document(told)
 
     async def _stream(
         self, request: web.Request, source: AsyncGenerator[Any, None]

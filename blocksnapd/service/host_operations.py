@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -12,6 +13,7 @@ from blocksnapd.control.messages import SCHEMA, format_time
 from blocksnapd.control.selectors import resolve_any
 from blocksnapd.errors import BlocksnapError, KeyMissingError, NotFoundError, StoreError, UsageError
 from blocksnapd.service.catalogue import Marks
+from blocksnapd.service.leasing import hear
 from blocksnapd.service.prune_answers import PruneAnswers
 from blocksnapd.service.pruning import Place, policy_of_settings
 from blocksnapd.service.runs import RunAnswers
@@ -29,6 +31,12 @@ if TYPE_CHECKING:
         Status,
         VolumeStatus,
         Who,
+    )
+    from blocksnapd.control.pause_messages import (
+        InPlaceRequest,
+        Paused,
+        PauseRequest,
+        ResumeRequest,
     )
     from blocksnapd.maintain.prune import Ledger
     from blocksnapd.ports import Clock
@@ -148,9 +156,28 @@ class HostOperations(RunAnswers, PruneAnswers):
             )
         tags = tuple(request.get("tags", ()))
         run, joined = self._task(request.get("volume", "")).ask(
-            tags=tags, full=request.get("full", False), who=who
+            tags=tags, full=request.get("full", False), who=who, lease=request.get("lease", "")
         )
         return {"schema": SCHEMA, "id": run.run_id, "joined": joined}
+
+    async def pause(self, volume: str, request: PauseRequest, who: Who) -> VolumeStatus:
+        """Start no run of a volume by itself any more."""
+        task = self._task(volume)
+        await asyncio.to_thread(
+            task.pausing.pause, request.get("seconds"), request.get("reason", ""), who
+        )
+        return self._volume_status(task)
+
+    async def resume(self, volume: str, request: ResumeRequest, who: Who) -> VolumeStatus:  # noqa: ARG002
+        """Let the schedule of a volume go on."""
+        task = self._task(volume)
+        await asyncio.to_thread(task.pausing.resume, force=request.get("force", False))
+        task.wake()
+        return self._volume_status(task)
+
+    async def in_place(self, volume: str, request: InPlaceRequest, who: Who) -> Paused:
+        """Hear from whoever restores a volume in place."""
+        return await hear(self._task(volume), request, who)
 
     def events(self, since: int, *, follow: bool) -> AsyncGenerator[Event, None]:
         """Yield events after ``since``."""
@@ -187,10 +214,11 @@ class HostOperations(RunAnswers, PruneAnswers):
             size=newest["size"] if newest else 0,
             due_in_s=task.next_due_in_s(),
             failures=task.failures,
-            causes=[c for c in (task.cause, task.suspect) if c],
+            causes=[c for c in (task.pausing.problem(), task.cause, task.suspect) if c],
             cow=task.cow,
             active=self._book.active("cycle", name),
             last=self._book.last(name),
+            paused=task.pausing.message(),
         )
 
 

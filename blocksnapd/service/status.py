@@ -10,6 +10,7 @@ from blocksnapd.control.messages import parse_time as parse
 if TYPE_CHECKING:
     from blocksnapd.config import Volume
     from blocksnapd.control.messages import CowUse, Point
+    from blocksnapd.control.pause_messages import Paused
     from blocksnapd.service.runs import LiveRun
 
 
@@ -42,6 +43,7 @@ def volume_status(
     cow: CowUse | None,
     active: LiveRun | None,
     last: LiveRun | None,
+    paused: Paused | None = None,
 ) -> VolumeStatus:
     """Return everything about one volume."""
     exposure = exposure_s(newest, now)
@@ -58,7 +60,7 @@ def volume_status(
         "rpo": settings.rpo_s,
         "exposure": exposure,
         "last_point": newest,
-        "next_run": None if active else format_time(now + due_in_s),
+        "next_run": None if active or paused else format_time(now + due_in_s),
         "retry": failures,
         "last_run": last.message() if last else None,
         "active_run": active.message() if active else None,
@@ -66,4 +68,5 @@ def volume_status(
         "points": point_count,
         "keep": [rule.text for rule in settings.retention.keep] if settings.retention else [],
         "causes": causes,
+        "paused": paused,
     }

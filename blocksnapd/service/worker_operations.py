@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from blocksnapd import __version__
 from blocksnapd.control.messages import SCHEMA, format_time
@@ -33,6 +33,12 @@ if TYPE_CHECKING:
         VolumeStatus,
         Who,
     )
+    from blocksnapd.control.pause_messages import (
+        InPlaceRequest,
+        Paused,
+        PauseRequest,
+        ResumeRequest,
+    )
     from blocksnapd.ports import Clock
     from blocksnapd.service.jobs import Job
     from blocksnapd.service.pruning import Place, Pruning
@@ -40,6 +46,7 @@ if TYPE_CHECKING:
     from blocksnapd.service.verifying import RunsOf
     from blocksnapd.service.worker_points import WorkerPoints
 
+IDLE_S: Final = 10.0  # long enough to ask how the last run ended
 _VERIFY_HINT = "What else is damaged tells: blocksnapctl --repo URL verify"
 
 
@@ -84,11 +91,19 @@ class WorkerOperations(RunAnswers, PruneAnswers):
 
     async def volume(self, name: str) -> VolumeStatus:
         """Refuse: a worker protects no volume."""
-        raise NotFoundError(
-            f"{name}: a repository has points of volumes, not the volumes",
-            effect="Nothing was done.",
-            hint="List what it has with: blocksnapctl --repo URL points",
-        )
+        raise _no_volume(name)
+
+    async def pause(self, volume: str, request: PauseRequest, who: Who) -> VolumeStatus:  # noqa: ARG002
+        """Refuse: a worker protects no volume."""
+        raise _no_volume(volume)
+
+    async def resume(self, volume: str, request: ResumeRequest, who: Who) -> VolumeStatus:  # noqa: ARG002
+        """Refuse: a worker protects no volume."""
+        raise _no_volume(volume)
+
+    async def in_place(self, volume: str, request: InPlaceRequest, who: Who) -> Paused:  # noqa: ARG002
+        """Refuse: a worker protects no volume."""
+        raise _no_volume(volume)
 
     async def points(self, volume: str | None, *, with_forgotten: bool = False) -> list[Point]:
         """Return the points of one volume or of all, oldest first per volume."""
@@ -154,6 +169,23 @@ class WorkerOperations(RunAnswers, PruneAnswers):
             await asyncio.wait(self._working)
         await self._pruning.close()
 
+    async def idle(self) -> None:
+        """Return once no run was under way for ``IDLE_S``."""
+        while True:
+            if self._working:
+                await asyncio.wait(self._working)
+            await self._clock.sleep(IDLE_S)
+            if not self._working:
+                return
+
     async def ready(self) -> bool:
         """Say that it answers."""
         return True
+
+
+def _no_volume(name: str) -> NotFoundError:
+    return NotFoundError(
+        f"{name}: a repository has points of volumes, not the volumes",
+        effect="Nothing was done.",
+        hint="List what it has with: blocksnapctl --repo URL points",
+    )

@@ -75,6 +75,24 @@ async def test_forgotten_points_are_shown_when_asked_for() -> None:
         assert (await served.get("/v1/points?all=x"))[0] == 400
 
 
+async def test_pause_resume_and_a_restore_in_place() -> None:
+    async with serving() as served:
+        body = {"seconds": 7200.0, "reason": "a large import"}
+        status, found = await served.post("/v1/volumes/vg0%2Fhome/pause", body)
+        assert (status, found["paused"]["reason"]) == (200, "a large import")
+        assert found["paused"]["until"] == "2026-11-22T16:05:00.000Z"
+        status, found = await served.post("/v1/volumes/vg0/home/resume", {})
+        assert (status, found["paused"]) == (200, None)
+        served.operations.half_restored.add("vg0/home")
+        assert (await served.post("/v1/volumes/vg0%2Fhome/resume", {}))[0] == 409
+        assert (await served.post("/v1/volumes/vg0%2Fhome/resume", {"force": True}))[0] == 200
+        status, found = await served.post("/v1/volumes/vg0%2Fhome/in-place", {"point": "p7"})
+        assert (status, found["id"]) == (200, "z1")
+        assert served.operations.in_place_heard == [{"point": "p7"}]
+        assert (await served.post("/v1/volumes/vg0%2Fhome/in-place", {}))[0] == 400
+        assert (await served.post("/v1/volumes/nothing/pause", {}))[0] == 404
+
+
 async def test_hold_release_undelete() -> None:
     async with serving() as served:
         until = "2026-12-01T00:00:00.000Z"

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
         VolumeStatus,
         Who,
     )
+    from blocksnapd.control.pause_messages import (
+        InPlaceRequest,
+        Paused,
+        PauseRequest,
+        ResumeRequest,
+    )
 
 NOW = 1_795_356_300.0  # 2026-11-22T14:05:00Z
 
@@ -117,6 +123,8 @@ class MemoryOperations:
             point(1, "/srv/disk image.raw", minutes=60),
         ]  # fmt: skip
         self.asked: list[tuple[RunRequest, Who]] = []
+        self.in_place_heard: list[InPlaceRequest] = []
+        self.half_restored: set[str] = set()
         self.script: list[dict[str, object]] = []
         self.target_url = "/srv/blocksnap"
         self.is_ready = True
@@ -150,6 +158,32 @@ class MemoryOperations:
         if name not in self.volumes:
             raise NotFoundError(f"no volume {name!r} is configured", hint="Look at status.")
         return self.volumes[name]
+
+    async def pause(self, volume: str, request: PauseRequest, who: Who) -> VolumeStatus:
+        """Pause a volume; its status tells."""
+        paused: Paused = {
+            "schema": SCHEMA, "since": format_time(NOW), "who": who["login"], "until": None,
+            "reason": request.get("reason", ""),
+        }  # fmt: skip
+        if "seconds" in request:
+            paused["until"] = format_time(NOW + request["seconds"])
+        found = (await self.volume(volume)) | {"paused": paused, "next_run": None}
+        self.volumes[volume] = cast("VolumeStatus", found)
+        return self.volumes[volume]
+
+    async def resume(self, volume: str, request: ResumeRequest, who: Who) -> VolumeStatus:
+        """Resume a volume, but for one that ``half_restored`` names."""
+        if volume in self.half_restored and not request.get("force"):
+            raise RefusedError(f"{volume}: a restore in place to p7 was not finished", hint="x")
+        found = (await self.volume(volume)) | {"paused": None}
+        self.volumes[volume] = cast("VolumeStatus", found)
+        return self.volumes[volume]
+
+    async def in_place(self, volume: str, request: InPlaceRequest, who: Who) -> Paused:
+        """Take note."""
+        await self.volume(volume)
+        self.in_place_heard.append(request)
+        return {"schema": SCHEMA, "id": "z1", "safety": "", "writing": False, "room": None}
 
     async def points(self, volume: str | None, *, with_forgotten: bool = False) -> list[Point]:
         """Return points."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,12 +13,14 @@ from blocksnapd.control.events import EventLog
 from blocksnapd.errors import (
     KeyMissingError,
     NotFoundError,
+    RefusedError,
     StoreError,
     StoreMissingError,
     UsageError,
 )
 from blocksnapd.metrics import Metrics
 from blocksnapd.service.host_operations import HostOperations
+from blocksnapd.service.pausing import Pausing
 from blocksnapd.service.plans import PlanBook
 from blocksnapd.service.prune_answers import Pruners
 from blocksnapd.service.pruning import Pruning
@@ -172,3 +175,32 @@ async def test_events(host: Host) -> None:
     host.events.say("point", "made", severity="info", volume=HOME, data={})
     await host.events.flush()
     assert [e["message"] async for e in host.operations.events(0, follow=False)] == ["made"]
+
+
+async def test_pausing_and_what_status_says_of_it(host: Host) -> None:
+    ask = host.operations
+    async with host.home.running():
+        await host.home.idle()
+        status = await ask.pause(HOME, {"seconds": 7200.0, "reason": "night"}, ROOT)
+        paused = status["paused"]
+        assert paused is not None
+        assert (paused["reason"], status["next_run"], status["state"]) == (
+            "night", None, "protected",
+        )  # fmt: skip
+        status = await ask.resume(HOME, {}, ROOT)
+        assert status["paused"] is None
+        assert status["next_run"] is not None
+        lease = await ask.in_place(HOME, {"point": "p7"}, ROOT | {"pid": os.getpid()})
+        with pytest.raises(RefusedError, match="being restored"):
+            await ask.start_run({"kind": "cycle", "volume": HOME}, ROOT)
+        run = {"kind": "cycle", "volume": HOME, "lease": lease["id"]}
+        started = await ask.start_run(run, ROOT)  # type: ignore[arg-type]
+        assert (await ask.wait_run(started["id"], 20))["result"] == "success"
+        await ask.in_place(HOME, {"id": lease["id"], "safety": "p9", "writing": True}, ROOT)
+        host.home.task.pausing = Pausing(HOME, "", host.home.clock)
+        half = host.home.task.pausing.begin("p7", {"pid": 0})["id"]
+        host.home.task.pausing.note(half, safety="p9", writing=True)
+        status = await ask.volume(HOME)  # nobody is at it any more
+        assert (status["state"], status["causes"][0]["code"]) == ("failing", "E-HALF-RESTORED")
+    with pytest.raises(NotFoundError):
+        await ask.pause("vg0/nothing", {}, ROOT)

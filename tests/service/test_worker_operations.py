@@ -97,8 +97,14 @@ async def test_what_there_is(host: Host) -> None:
     assert (status["volumes"], status["targets"][0]["up"]) == ([], True)
     assert await host.worker.ready()
     assert [e async for e in host.worker.events(0, follow=True)] == []
-    with pytest.raises(NotFoundError, match="not the volumes"):
-        await host.worker.volume(name(host))
+    for asked in (
+        host.worker.volume(name(host)),
+        host.worker.pause(name(host), {}, ROOT),
+        host.worker.resume(name(host), {}, ROOT),
+        host.worker.in_place(name(host), {"point": "p1"}, ROOT),
+    ):
+        with pytest.raises(NotFoundError, match="not the volumes"):
+            await asked
 
 
 async def test_a_damaged_newest_point_is_left_out_aloud(host: Host) -> None:
