@@ -52,7 +52,7 @@ class Worker:
 
     def __enter__(self) -> Self:
         passphrase = self._passphrase() if is_sealed(self._key) else None
-        self._directory = tempfile.mkdtemp(prefix="blocksnap-")
+        self._directory = self._make_directory()
         try:
             self._start(passphrase)
             self._await_answer()
@@ -73,6 +73,14 @@ class Worker:
     def client(self) -> Client:
         """Who asks the worker."""
         return Client(os.path.join(self._directory, "control.sock"))
+
+    def _make_directory(self) -> str:
+        return tempfile.mkdtemp(prefix="blocksnap-")
+
+    def _popen(self, argv: list[str], pass_fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=pass_fds
+        )
 
     def _passphrase(self) -> str:
         if self._passphrase_file is not None:
@@ -106,9 +114,7 @@ class Worker:
             argv += ["--passphrase-fd", str(reading)]
             pass_fds = (reading,)
         try:
-            self._process = subprocess.Popen(
-                argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=pass_fds
-            )
+            self._process = self._popen(argv, pass_fds)
         finally:
             for fd in pass_fds:
                 os.close(fd)

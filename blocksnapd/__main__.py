@@ -90,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("--repo", required=True)
     worker.add_argument("--key", required=True)
     worker.add_argument("--passphrase-fd", type=int, default=None)
+    worker.add_argument("--detached", action="store_true", help="end after the last run instead")
     return parser
 
 
@@ -183,7 +184,8 @@ def _worker(arguments: argparse.Namespace) -> None:
     key = load_maintenance(arguments.key, passphrase)
     reads = key if isinstance(key, RestoreKey) else None
     repository = Repository.on(LocalStore(directory), maintenance=key, restore=reads)
-    asyncio.run(run_worker(repository, key, directory, arguments.socket, _wait_for_end))
+    ended = None if arguments.detached else _wait_for_end
+    asyncio.run(run_worker(repository, key, directory, arguments.socket, ended))
 
 
 def _wait_for_end() -> None:

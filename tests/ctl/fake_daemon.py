@@ -1,9 +1,9 @@
 """Stands in for the daemon program in tests of the client: ``worker`` over points in memory.
 
-    fake_daemon.py worker --socket PATH --repo URL --key FILE [--passphrase-fd N]
+    fake_daemon.py worker --socket PATH --repo URL --key FILE [--passphrase-fd N] [--detached]
 
-Ends when standard input closes, as the real one does. A restore writes a line that says how the
-worker was called. Any other verb prints its arguments.
+Ends when standard input closes, as the real one does, or with --detached when told to. A restore
+writes a line that says how the worker was called. Any other verb prints its arguments.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,7 +59,12 @@ async def serve(arguments: argparse.Namespace, passphrase: str) -> None:
     access = Access(os.geteuid())
     server = ControlServer(Operations(arguments, passphrase), access)
     await server.start(bind(arguments.socket, access))
-    await asyncio.to_thread(sys.stdin.buffer.read)
+    if arguments.detached:
+        signalled = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signalled.set)
+        await signalled.wait()
+    else:
+        await asyncio.to_thread(sys.stdin.buffer.read)
     await server.stop()
 
 
@@ -71,6 +77,7 @@ def main() -> int:
     for name in ("--socket", "--repo", "--key"):
         parser.add_argument(name, required=True)
     parser.add_argument("--passphrase-fd", type=int)
+    parser.add_argument("--detached", action="store_true")
     arguments = parser.parse_args(sys.argv[2:])
     if "missing" in arguments.repo:
         sys.stderr.write("blocksnapd: no repository there\n")

@@ -23,7 +23,7 @@ from blocksnapd.service.jobs import Job
 from blocksnapd.service.plans import PlanBook
 from blocksnapd.service.pruning import Pruning
 from blocksnapd.service.runs import RunBook
-from blocksnapd.service.worker_operations import WorkerOperations
+from blocksnapd.service.worker_operations import IDLE_S, WorkerOperations
 from blocksnapd.service.worker_points import WorkerPoints
 from blocksnapd.store.files import LocalStore
 from blocksnapd.store.init import init_repository
@@ -56,8 +56,9 @@ class Host:
         book = RunBook(ManualClock())
         pruner = Pruner(self.lab.store, self.keys, ManualClock().now)
         self.held = WorkerPoints(self.repository, str(self.root), pruner)
+        self.clock = ManualClock()
         self.worker = WorkerOperations(
-            self.held, book, ManualClock(),
+            self.held, book, self.clock,
             pruning=Pruning(PlanBook(str(path / "plans")), book),
             verify_runs=functools.partial(VerifyRuns, self.lab.store, self.keys),
         )  # fmt: skip
@@ -105,6 +106,24 @@ async def test_what_there_is(host: Host) -> None:
     ):
         with pytest.raises(NotFoundError, match="not the volumes"):
             await asked
+
+
+async def test_one_that_nobody_waits_for_ends_a_while_after_its_last_run(
+    host: Host, tmp_path: Path
+) -> None:
+    await host.held.load()
+    asked = {"kind": "export", "unix": str(tmp_path / "nbd.sock")}
+    started = await host.worker.start_run(asked, ROOT)  # type: ignore[arg-type]
+    idle = asyncio.create_task(host.worker.idle())
+    await asyncio.sleep(0)
+    await host.clock.advance(10 * IDLE_S)
+    assert not idle.done(), "an export is under way"
+    await host.worker.cancel_run(started["id"], ROOT)
+    await host.worker.wait_run(started["id"], 30)
+    await asyncio.sleep(0)
+    assert not idle.done(), "who asked for its end may want to know how it was"
+    while not idle.done():
+        await host.clock.advance(IDLE_S)
 
 
 async def test_a_damaged_newest_point_is_left_out_aloud(host: Host) -> None:
