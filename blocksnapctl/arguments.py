@@ -18,7 +18,9 @@ _VALUED: Final = ("--socket", "--repo", "--timeout")
 
 EPILOG: Final = """\
 VOLUME is VG/LV or an absolute path. POINT is the start of an id, latest:VOLUME, VOLUME@latest or
-VOLUME@2026-11-22T14:05 (the newest point not after that instant; UTC unless a zone is given).
+VOLUME@TIME, the newest point not after TIME. TIME is 14:05, 'yesterday 14:05', 2026-11-22 (when it
+began), 2026-11-22T14:05, 2026-11-22T14:05+01:00 or '90m ago', here in this machine's zone (see TZ)
+unless one is given. VOLUME --at TIME is the same, VOLUME --before TIME the newest strictly before.
 
 verbs of the daemon program, passed on to it: init, doctor, cow, check
 
@@ -88,6 +90,12 @@ def _globals(parser: argparse.ArgumentParser, *, socket_path: str | None) -> Non
         help="wait no longer than this, like 30s or 10m")  # fmt: skip
 
 
+def _time_options(parser: argparse.ArgumentParser) -> None:
+    times = parser.add_mutually_exclusive_group()
+    times.add_argument("--at", metavar="TIME", help="with a VOLUME for POINT: as of then")
+    times.add_argument("--before", metavar="TIME", help="with a VOLUME: strictly before then")
+
+
 def _key_options(parser: argparse.ArgumentParser, *, is_needed: bool) -> None:
     parser.add_argument("--key", metavar="FILE", required=is_needed, help="the private key's file")
     parser.add_argument(
@@ -130,6 +138,7 @@ def _looking(verb: _Verb) -> None:
     _key_options(points, is_needed=False)
     show = verb("show", "Tell everything about one point or run.")
     show.add_argument("item", metavar="POINT|RUN")
+    _time_options(show)
     _key_options(show, is_needed=False)
     runs = verb("runs", "List the runs under way and the last ones.")
     runs.add_argument("volume", nargs="?", metavar="VOLUME")
@@ -150,10 +159,11 @@ def _doing(verb: _Verb) -> None:
     restore = verb("restore", "Write a point's content to a file or device, and check it.")
     restore.add_argument("point", metavar="POINT")
     restore.add_argument("--to", required=True, metavar="PATH", help="a new file, or a device")
-    restore.add_argument("--at", metavar="TIME", help="with a VOLUME for POINT: as of then")
+    _time_options(restore)
     _key_options(restore, is_needed=True)
     verify = verb("verify", "Read points back and compare every block with its checksum.")
     verify.add_argument("item", nargs="?", metavar="VOLUME|POINT")
+    _time_options(verify)
     what = verify.add_mutually_exclusive_group()
     what.add_argument(
         "--data", type=_share, metavar="SHARE",
@@ -167,12 +177,15 @@ def _doing(verb: _Verb) -> None:
     _key_options(verify, is_needed=False)
     export = verb("export", "Offer a point as a disk over NBD, until Ctrl-C.")
     export.add_argument("point", nargs="?", metavar="POINT", help="left out: every point, by name")
-    export.add_argument("--at", metavar="TIME", help="with a VOLUME for POINT: as of then")
+    _time_options(export)
     place = export.add_mutually_exclusive_group()
     place.add_argument("--unix", metavar="PATH", help="a socket here, for you alone (the default)")
     place.add_argument("--listen", metavar="ADDRESS[:PORT]", help="over TCP; PORT is 10809")
     export.add_argument(
         "--writable", action="store_true", help="let clients write; it is thrown away in the end"
+    )
+    export.add_argument(
+        "--detach", action="store_true", help="go on without this terminal, until cancel RUN"
     )
     export.add_argument("--tls-cert", metavar="FILE", help="talk TLS with this certificate")
     export.add_argument("--tls-key", metavar="FILE", help="its private key")
@@ -214,14 +227,17 @@ def _keeping(verb: _Verb) -> None:
     _key_options(prune, is_needed=False)
     hold = verb("hold", "Let nothing drop a point.")
     hold.add_argument("point", metavar="POINT")
+    _time_options(hold)
     hold.add_argument("--until", metavar="TIME", help="like 2026-12-01, 2026-12-01T14:00 or 30d")
     hold.add_argument("--reason", metavar="TEXT", help="why, for whoever wonders later")
     _key_options(hold, is_needed=False)
     release = verb("release", "Leave a held point to the retention again.")
     release.add_argument("point", metavar="POINT")
+    _time_options(release)
     _key_options(release, is_needed=False)
     undelete = verb("undelete", "Bring a forgotten point back, and hold it.")
     undelete.add_argument("point", metavar="POINT")
+    _time_options(undelete)
     _key_options(undelete, is_needed=False)
 
 

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import stat
-import sys
 import time
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from blocksnapctl import render
-from blocksnapctl.choosing import found_point, only_repository, repository_of
+from blocksnapctl.choosing import found_point, only_repository, repository_of, selector_of
 from blocksnapctl.client import Client, ProblemError, WaitOverError
 from blocksnapctl.exporting import export
 from blocksnapctl.following import follow
 from blocksnapctl.pruning import hold, prune, release, undelete
+from blocksnapctl.restoring import restore
+from blocksnapctl.zone import local_now
 from blocksnapd.control.messages import (
     EXIT_OK,
     EXIT_UNREACHABLE,
     looks_like_point,
 )
-from blocksnapd.errors import KeyMissingError, NotFoundError, RefusedError, UsageError
+from blocksnapd.errors import KeyMissingError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -87,7 +85,7 @@ def status(context: Context) -> int:
     elif out.as_plain:
         out.data(render.status_plain(found))
     else:
-        out.data(render.status(found, colour=out.is_coloured))
+        out.data(render.status(found, colour=out.is_coloured, zone=local_now().tzinfo))
     return EXIT_OK
 
 
@@ -103,7 +101,7 @@ def points(context: Context) -> int:
     elif out.as_plain:
         out.data(render.points_plain(items))
     else:
-        out.data(render.points(items, _now()))
+        out.data(render.points(items, local_now()))
         if not items:
             out.say("There is no point yet.")
     return EXIT_OK
@@ -112,14 +110,16 @@ def points(context: Context) -> int:
 def runs(context: Context) -> int:
     """List runs."""
     volume, out = context.arguments.volume, context.output
-    found = context.daemon.get("runs", **({"volume": volume} if volume else {}))
+    from blocksnapctl.detached import every_run  # status has no use for what this takes to load
+
+    found = every_run(context.daemon, volume, out)
     items = cast("list[Run]", found["runs"])
     if out.as_json:
         out.document(found)
     elif out.as_plain:
         out.data(render.runs_plain(items))
     else:
-        out.data(render.runs(items, _now(), colour=out.is_coloured))
+        out.data(render.runs(items, local_now(), colour=out.is_coloured))
         if not items:
             out.say("There was no run since the daemon started.")
     return EXIT_OK
@@ -127,24 +127,28 @@ def runs(context: Context) -> int:
 
 def show(context: Context) -> int:
     """Tell everything about a point or run."""
-    item, out = context.arguments.item, context.output
+    item, out = selector_of(context.arguments, context.arguments.item) or "", context.output
     with context.reader() as client:
-        found = _run_or_point(client, item)
+        found = _run_or_point(out, client, item)
     if out.as_json:
         out.document(found)
+    elif out.as_plain:
+        out.data(render.plain(found.items()))
     else:
-        out.data(render.plain(found.items()) if out.as_plain else render.details(found))
+        out.data(render.details(found, zone=local_now().tzinfo))
     return EXIT_OK
 
 
-def _run_or_point(client: Client, item: str) -> dict[str, Any]:
+def _run_or_point(out: Output, client: Client, item: str) -> dict[str, Any]:
     if item.startswith("r") and item.isalnum():
+        from blocksnapctl.detached import teller_of
+
         try:
-            return client.get("runs", item)
+            return teller_of(client, item).get("runs", item)
         except ProblemError as error:
             if error.problem.get("code") != NotFoundError.code:
                 raise
-    return client.get("points", item)
+    return found_point(out, client, item)
 
 
 def events(context: Context) -> int:
@@ -161,7 +165,7 @@ def events(context: Context) -> int:
             elif out.as_plain:
                 out.data(render.event_plain(item))
             else:
-                out.data(render.event(item, _now(), colour=out.is_coloured))
+                out.data(render.event(item, local_now(), colour=out.is_coloured))
     except WaitOverError:
         return EXIT_OK  # --timeout is how long to watch
     if not arguments.follow:
@@ -204,7 +208,10 @@ def _weight(code: int) -> tuple[bool, bool]:
 
 def cancel(context: Context) -> int:
     """Stop a run."""
-    found = cast("Run", context.daemon.post("runs", context.arguments.run, "cancel", body={}))
+    from blocksnapctl.detached import teller_of
+
+    run_id = context.arguments.run
+    found = cast("Run", teller_of(context.daemon, run_id).post("runs", run_id, "cancel", body={}))
     out = context.output
     if out.as_json:
         out.document(found)
@@ -213,30 +220,9 @@ def cancel(context: Context) -> int:
     return EXIT_OK
 
 
-def restore(context: Context) -> int:
-    """Write a point's content to a file or device."""
-    arguments, out = context.arguments, context.output
-    selector, to = arguments.point, os.path.abspath(arguments.to)
-    if arguments.at:
-        selector = f"{selector}@{arguments.at}"
-    repo, exact = arguments.repo, selector
-    if repo is None:
-        point = found_point(context.output, context.daemon, selector)
-        repo, exact = repository_of(context.daemon, point["target"]), point["id"]
-    overwrite = _may_overwrite(context, to)
-    with context.worker(repo) as worker:
-        point = found_point(context.output, worker.client, exact)
-        out.say(f"{point['id']} of {point['volume']}, {point['time']} → {to}")
-        request = {
-            "kind": "restore", "point": point["id"], "to": to, "overwrite": overwrite,
-        }  # fmt: skip
-        started = worker.client.post("runs", body=request)
-        return follow(worker.client, started["id"], out, deadline=context.deadline, is_ours=True)
-
-
 def verify(context: Context) -> int:
     """Read points back and compare every block with its checksum, or the volume with the newest."""
-    item, repo = context.arguments.item, context.arguments.repo
+    item, repo = selector_of(context.arguments, context.arguments.item), context.arguments.repo
     if context.arguments.source:
         return _verify_source(context, item)
     request: dict[str, Any] = {"kind": "verify"}
@@ -255,6 +241,8 @@ def verify(context: Context) -> int:
     elif repo is None:
         repo = only_repository(context.daemon)
     with context.worker(repo) as worker:
+        if "@" in request.get("point", ""):
+            request["point"] = found_point(context.output, worker.client, request["point"])["id"]
         started = worker.client.post("runs", body=request)
         return follow(
             worker.client, started["id"], context.output, deadline=context.deadline, is_ours=True
@@ -275,31 +263,6 @@ def _verify_source(context: Context, item: str | None) -> int:
         follow(context.daemon, started["id"], context.output, deadline=context.deadline)
         started = context.daemon.post("runs", body=request)
     return follow(context.daemon, started["id"], context.output, deadline=context.deadline)
-
-
-def _may_overwrite(context: Context, to: str) -> bool:
-    """Ask before something existing is written over; a new or an empty file needs no asking."""
-    try:
-        found = os.stat(to)
-    except OSError:
-        return False
-    if stat.S_ISREG(found.st_mode) and found.st_size == 0:
-        return True
-    if context.arguments.yes:
-        return True
-    if sys.stdin.isatty() and not context.output.as_json and not context.output.is_quiet:
-        sys.stderr.write(f"{to} exists; its content will be lost. Proceed? [y/N] ")
-        sys.stderr.flush()
-        if sys.stdin.readline().strip().lower() in {"y", "yes"}:
-            return True
-    raise RefusedError(
-        f"{to} exists", effect="It was not touched.",
-        hint="Name another place, or say --yes to lose what is there.",
-    )  # fmt: skip
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 VERBS: dict[str, Callable[[Context], int]] = {

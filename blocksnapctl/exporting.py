@@ -1,4 +1,4 @@
-"""The verb ``export``: a point as a disk over NBD, as long as this command runs. Edge."""
+"""The verb ``export``: a point as a disk over NBD, while this command runs or longer. Edge."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import unquote, urlsplit
 
 from blocksnapctl import render
-from blocksnapctl.choosing import found_point, only_repository, repository_of
+from blocksnapctl.choosing import found_point, only_repository, repository_of, selector_of
 from blocksnapctl.client import WaitOverError
+from blocksnapctl.times import local_iso
+from blocksnapctl.zone import LocalZone
 from blocksnapd.control.messages import EXIT_FAILED, EXIT_OK
 from blocksnapd.errors import UnreachableError, UsageError
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
     from blocksnapctl.client import Client
     from blocksnapctl.commands import Context
+    from blocksnapctl.detached import DetachedWorker
+    from blocksnapctl.worker import Worker
     from blocksnapd.control.messages import Run
 
 SOCKET_NAME: Final = "nbd.sock"
@@ -28,27 +32,50 @@ _NOTHING: Final = "Nothing was exported."
 def export(context: Context) -> int:
     """Serve until Ctrl-C or --timeout; tell where, and what to type there."""
     arguments, out = context.arguments, context.output
-    selector, repo = arguments.point, arguments.repo
-    if arguments.at and selector is None:
-        raise UsageError("--at needs a VOLUME", effect=_NOTHING, hint="blocksnapctl export --help")
-    if arguments.at:
-        selector = f"{selector}@{arguments.at}"
+    selector, repo = selector_of(arguments, arguments.point), arguments.repo
     request = _request(context)
     if repo is None and selector is not None:
         point = found_point(out, context.daemon, selector)
         repo, selector = repository_of(context.daemon, point["target"]), point["id"]
     elif repo is None:
         repo = only_repository(context.daemon)
-    with context.worker(repo) as worker:
+    with _worker(context, repo) as worker:
         client = worker.client
         if selector is not None:
             point = found_point(out, client, selector)
-            out.say(f"{point['id']} of {point['volume']}, {point['time']}")
+            when = local_iso(point["time"], LocalZone())
+            out.say(f"{point['id']} of {point['volume']}, {when}")
             request["point"] = point["id"]
         if not {"unix", "listen"} & request.keys():
             # In the worker's own directory, which is gone when the worker is.
             request["unix"] = os.path.join(os.path.dirname(client.socket_path), SOCKET_NAME)
-        return _serve(context, client, client.post("runs", body=request)["id"])
+        run_id = client.post("runs", body=request)["id"]
+        if arguments.detach:
+            return _leave(context, cast("DetachedWorker", worker), run_id)
+        return _serve(context, client, run_id)
+
+
+def _worker(context: Context, repo: str) -> Worker:
+    arguments = context.arguments
+    if not arguments.detach:
+        return context.worker(repo)
+    from blocksnapctl.detached import DetachedWorker  # loads what most commands do without
+
+    return DetachedWorker(repo, arguments.key, arguments.passphrase_file, program=context.program)
+
+
+def _leave(context: Context, worker: DetachedWorker, run_id: str) -> int:
+    """Tell where the export is once it is there, and leave it to itself."""
+    out = context.output
+    for run in _runs(worker.client, run_id, None):
+        if run.get("state") == "done":
+            error = run.get("error")
+            return out.problem(error) if error else EXIT_FAILED
+        if run.get("to"):
+            worker.keep()
+            _tell(context, run)
+            return EXIT_OK
+    raise UnreachableError("the worker ended before its time", effect=_NOTHING)
 
 
 def _request(context: Context) -> dict[str, Any]:
@@ -112,7 +139,10 @@ def _tell(context: Context, run: Run) -> None:
         return
     for line in advice(uri, is_writable=arguments.writable, is_one=arguments.point is not None):
         out.say(line)
-    out.say("Ctrl-C ends the export.")
+    if arguments.detach:
+        out.say(f"It goes on without this terminal. End it: blocksnapctl cancel {run['id']}")
+    else:
+        out.say("Ctrl-C ends the export.")
 
 
 def advice(uri: str, *, is_writable: bool, is_one: bool) -> list[str]:

@@ -6,8 +6,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from blocksnapctl import render, render_plan
+from blocksnapctl.choosing import found_point, selector_of
 from blocksnapctl.client import WaitOverError
 from blocksnapctl.following import last_of, wait_over
+from blocksnapctl.times import local_iso, read_time
+from blocksnapctl.zone import local_now
 from blocksnapd.control.messages import (
     EXIT_FAILED,
     EXIT_OK,
@@ -139,7 +142,7 @@ def hold(context: Context) -> int:
     """Let nothing drop a point."""
     arguments, body = context.arguments, {}
     if arguments.until is not None:
-        body["until"] = format_time(_instant(arguments.until, datetime.now(UTC)).timestamp())
+        body["until"] = format_time(_instant(arguments.until, local_now()).timestamp())
     if arguments.reason is not None:
         body["reason"] = arguments.reason
     return _change(context, "hold", body)
@@ -156,34 +159,36 @@ def undelete(context: Context) -> int:
 
 
 def _change(context: Context, deed: str, body: dict[str, str]) -> int:
-    out = context.output
+    out, selector = context.output, selector_of(context.arguments, context.arguments.point)
+    assert selector is not None
     with context.reader() as client:
-        found = client.post("points", context.arguments.point, deed, body=body)
+        if "@" in selector:  # and a time has to be understood here
+            selector = found_point(out, client, selector)["id"]
+        found = client.post("points", selector, deed, body=body)
     point = cast("Point", found)
     if out.as_json:
         out.document(found)
     elif out.as_plain:
         out.data(render.points_plain([point]))
     else:
-        state = render.kept(point, datetime.now(UTC))
+        state = render.kept(point, local_now())
         shown = "left to the retention" if state == "-" else state
-        out.data(render.clean(f"{point['id']}  {point['volume']}  {point['time']}  {shown}"))
+        when = local_iso(point["time"], local_now().tzinfo)
+        out.data(render.clean(f"{point['id']}  {point['volume']}  {when}  {shown}"))
         if deed == "undelete":
             out.say(f"Once it need not stay: blocksnapctl release {point['id']}")
     return EXIT_OK
 
 
 def _instant(text: str, now: datetime) -> datetime:
-    """Return the instant that ``text`` names: a date with or without a time, or a time from now."""
+    """Return the instant that ``text`` names: a time as ``times`` tells, or how long from now."""
     try:
         return datetime.fromtimestamp(now.timestamp() + parse_duration(text), UTC)
     except (ValueError, OverflowError, OSError):
         pass
     try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
+        return read_time(text, now)
+    except UsageError as error:
         raise UsageError(
-            f"{text!r} is no time to hold a point until", effect=_NOTHING,
-            hint="Write it like 2026-12-01, 2026-12-01T14:00 (UTC), …+01:00, or 30d.",
-        ) from None  # fmt: skip
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found
+            f"{error.message}: nothing to hold a point until", effect=_NOTHING, hint=error.hint
+        ) from error

@@ -1,19 +1,23 @@
 """Replies → text for people, or lines with tabs for scripts. Pure.
 
-Times are UTC and end in ``Z``; a time of today goes without its date.
+Times are in the zone of the ``now`` handed in, and name it: ``Z`` for UTC, else its offset; one of
+today goes without its date. Lines for scripts are UTC.
 """
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
 
+from blocksnapctl.times import local_iso, show
 from blocksnapd.control.messages import parse_time
 from blocksnapd.units import format_duration, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from datetime import datetime
+    from datetime import datetime, tzinfo
 
     from blocksnapd.control.messages import Event, Point, Problem, Run, Status, VolumeStatus
 
@@ -21,6 +25,7 @@ _COLOURS: Final = {
     "protected": "32", "seeding": "36", "failing": "33", "late": "31;1", "unprotected": "31;1",
     "success": "32", "warning": "33", "failed": "31;1", "error": "31", "critical": "31;1",
 }  # fmt: skip
+_TIME: Final = re.compile(r"\d{4}-(0\d|1[0-2])-\d\dT[\d:.]{12}Z")  # as messages write it
 _LOUD: Final = frozenset({"late", "failing", "unprotected"})
 _STATUS_HEAD: Final = (
     "VOLUME", "STATE", "EXPOSURE / RPO", "LAST POINT", "NEXT", "LAST RUN", "COW", "POINTS",
@@ -52,16 +57,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def short_time(text: str | None, now: datetime) -> str:
     """Return an instant as ``14:05:00Z`` if it is of today, else with its date."""
-    if not text:
-        return "never"
-    moment = parse_time(text)
-    is_today = moment.date() == now.date()
-    return f"{moment:%H:%M:%SZ}" if is_today else f"{moment:%Y-%m-%d %H:%M:%SZ}"
+    return show(parse_time(text).astimezone(now.tzinfo), beside=now) if text else "never"
 
 
-def status(found: Status, *, colour: bool) -> str:
+def status(found: Status, *, colour: bool, zone: tzinfo | None = UTC) -> str:
     """Return the page of ``blocksnapctl status``."""
-    now, volumes = parse_time(found["now"]), found.get("volumes", [])
+    now, volumes = parse_time(found["now"]).astimezone(zone), found.get("volumes", [])
     lines = [_headline(found, volumes)]
     for target in found.get("targets", []):
         up = {True: "up", False: "DOWN", None: "not tried yet"}[target.get("up")]
@@ -241,20 +242,23 @@ def run_ended(run: Run) -> str:
     return "\n".join(map(clean, lines)) + "\n"
 
 
-def details(found: Mapping[str, Any]) -> str:
+def details(found: Mapping[str, Any], *, zone: tzinfo | None = UTC) -> str:
     """Return every field of a point or run, one a line; sizes and times for people too."""
-    shown = [(key, _detail(key, value)) for key, value in found.items() if key != "schema"]
+    shown = [(key, _detail(key, value, zone)) for key, value in found.items() if key != "schema"]
     width = max((len(key) for key, _ in shown), default=0)
     return "".join(f"{key.ljust(width)}  {clean(text)}\n" for key, text in shown if text)
 
 
-def _detail(key: str, value: object) -> str:
+def _detail(key: str, value: object, zone: tzinfo | None) -> str:
     if value is None or value in ("", [], {}):
         return ""
     if isinstance(value, dict):
         return "  ".join(
-            f"{k}={_detail(k, v)}" for k, v in value.items() if v not in (None, "", [])
+            f"{k}={_detail(k, v, zone)}" for k, v in value.items() if v not in (None, "", [])
         )
+    if isinstance(value, str) and _TIME.fullmatch(value):
+        with suppress(ValueError, OverflowError):
+            return local_iso(value, zone)
     if isinstance(value, list):
         return " ".join(map(str, value))
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)

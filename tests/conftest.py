@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from typing import Any
 import pytest
 
 from tests.lab.machine import Machine, missing
+
+# The command line shows times in the machine's zone; what the tests expect of it is UTC.
+os.environ["TZ"] = "UTC"
+time.tzset()
 
 MakeMachine = Callable[..., Machine]
 

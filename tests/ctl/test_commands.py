@@ -49,7 +49,9 @@ async def test_show_a_point_or_a_run() -> None:
         assert "2026-11-22T14:00:00.000Z" in found.out
         assert "1073741824 (1.0 GiB)" in found.out
         found = await calling("show", "vg0/home@2026-11-22T14:00", *args)
-        assert "read as UTC" in found.out
+        assert "2026-11-22T14:00 read as 2026-11-22 14:00:00Z" in found.err
+        again = await calling("show", "vg0/home", "--before", "2026-11-22T14:00", *args, "--json")
+        assert again.lines[0]["id"].startswith("p0001")
         started = await calling("run", "vg0/home", *args, "--json")
         run_id = started.lines[0]["id"]
         assert f"id              {run_id}" in (await calling("show", run_id, *args)).out

@@ -96,7 +96,7 @@ async def test_restore_finds_the_repository_through_the_daemon(key: str, tmp_pat
                               "--key", key, "--socket", served.path)  # fmt: skip
     assert found.code == 0, found.err
     assert to.read_text() == f"/srv/blocksnap {key} False"
-    assert "read as UTC" in found.err
+    assert "2026-11-22T14:00 read as 2026-11-22 14:00:00Z" in found.err
 
 
 def test_what_exists_is_not_written_over_unasked(key: str, tmp_path: Path) -> None:
