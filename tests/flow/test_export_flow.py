@@ -155,3 +155,31 @@ def test_the_daemons_points_are_exported_with_the_operators_key(site: Site) -> N
     assert done.returncode == 0
     for word in ("nbdinfo", "qemu-img convert", "nbd-client -unix", "Ctrl-C", "--writable"):
         assert word in said
+
+
+def test_a_detached_one_goes_on_until_it_is_cancelled(site: Site, monkeypatch: Any) -> None:
+    first, _ = two_points(site)
+    monkeypatch.setenv("XDG_STATE_HOME", str(site.folder / "s"))
+    repo = ("--repo", str(site.repository))
+    ids = [
+        p["id"] for p in site.ctl("points", *repo, "--json", key=True).documents[0]["points"]
+    ]  # fmt: skip
+    done = site.ctl("export", ids[0], *repo, "--detach", key=True)
+    assert done.code == 0, done
+    assert "blocksnapctl cancel r" in done.err
+    uri = done.out.strip()
+    assert copied(site, uri) == first
+    run_id = done.err.rpartition("cancel ")[2].split()[0]
+    listed = site.ctl("runs", "--json")
+    assert [(r["id"], r["kind"], r["to"]) for r in listed.documents[0]["runs"]] == [
+        (run_id, "export", uri)
+    ]
+    assert site.ctl("show", run_id).code == 0
+    assert site.ctl("cancel", run_id).code == 0
+    site.until(lambda: not os.path.exists(uri.partition("socket=")[2]))
+    ended = json.loads(site.ctl("show", run_id, "--json").out)
+    assert ended["state"] == "done"
+    assert "cancelled by" in ended["warnings"][0]
+    assert "sent" in ended["reason"]
+    failed = site.ctl("export", ids[0], *repo, "--detach", "--listen", "0.0.0.0:0", key=True)
+    told(failed, 12, "could read the point")
