@@ -158,7 +158,12 @@ def _doing(verb: _Verb) -> None:
     run.add_argument("--full", action="store_true", help="compare everything, trust no tracking")
     restore = verb("restore", "Write a point's content to a file or device, and check it.")
     restore.add_argument("point", metavar="POINT")
-    restore.add_argument("--to", required=True, metavar="PATH", help="a new file, or a device")
+    where = restore.add_mutually_exclusive_group(required=True)
+    where.add_argument("--to", metavar="PATH", help="a new file, or a device")
+    where.add_argument(
+        "--in-place", action="store_true",
+        help="the volume itself: writes what differs, after a point to undo it by was made",
+    )  # fmt: skip
     _time_options(restore)
     _key_options(restore, is_needed=True)
     verify = verb("verify", "Read points back and compare every block with its checksum.")
@@ -191,6 +196,12 @@ def _doing(verb: _Verb) -> None:
     export.add_argument("--tls-key", metavar="FILE", help="its private key")
     export.add_argument("--tls-clients", metavar="FILE", help="let in who has a certificate of it")
     _key_options(export, is_needed=True)
+    pause = verb("pause", "Make no points of a volume, for a while or until it is resumed.")
+    pause.add_argument("volume", metavar="VOLUME")
+    pause.add_argument("--for", dest="duration", metavar="TIME", type=_duration, help="like 2h")
+    pause.add_argument("--reason", metavar="TEXT", help="why, for whoever looks at status")
+    resume = verb("resume", "Make points of a paused volume again.")
+    resume.add_argument("volume", metavar="VOLUME")
     cancel = verb("cancel", "Stop a run.")
     cancel.add_argument("run", metavar="RUN")
 

@@ -79,7 +79,22 @@ def status(found: Status, *, colour: bool, zone: tzinfo | None = UTC) -> str:
             rest = row[at + len(word) :]
             lines.append(row[:at] + painted(word, volume["state"], colour=colour) + rest)
             lines += [f"  └ {cause(c)}" for c in volume.get("causes", [])]
+            lines += [f"  └ {text}" for text in _paused(volume, now)]
     return "\n".join(lines) + "\n"
+
+
+def _paused(volume: VolumeStatus, now: datetime) -> list[str]:
+    paused = volume.get("paused")
+    if not paused:
+        return []
+    if "id" in paused:  # by who restores it; a cause tells of one that was not finished
+        return [] if volume.get("causes") else [clean(paused.get("reason", ""))]
+    until = f" until {short_time(paused['until'], now)}" if paused.get("until") else ""
+    who = f" by {paused['who']}" if paused.get("who") else ""
+    why = f": {paused['reason']}" if paused.get("reason") else ""
+    since = short_time(paused.get("since"), now)
+    again = f"blocksnapctl resume {volume['volume']}"
+    return [clean(f"paused since {since}{until}{who}{why}. Go on with: {again}")]
 
 
 def status_plain(found: Status) -> str:
@@ -234,6 +249,10 @@ def run_ended(run: Run) -> str:
     lines += [f"  warning: {text}" for text in run.get("warnings", [])]
     if run.get("kind") == "restore" and run.get("result") in {"success", "warning"}:
         lines.append(f"restored {run.get('point', '')} to {run.get('to', '')}")
+    elif run.get("kind") == "in-place":
+        if run.get("result") in {"success", "warning"}:
+            size = _bytes(run.get("changed_bytes"))
+            lines.append(f"{run.get('volume', '')} is {run.get('point', '')} now; {size} written")
     elif run.get("point"):
         lines.append(
             f"point {run['point']}  {_bytes(run.get('changed_bytes'))} changed, "
@@ -307,6 +326,8 @@ def _whole(seconds: float) -> str:
 def _next(volume: VolumeStatus, now: datetime) -> str:
     if volume.get("active_run"):
         return "now"
+    if volume.get("paused"):
+        return "paused"
     if not volume.get("next_run"):
         return "-"
     left = (parse_time(volume["next_run"] or "") - now).total_seconds()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from blocksnapctl.choosing import found_point, repository_of, selector_of
 from blocksnapctl.following import follow
+from blocksnapctl.in_place import restore_in_place
 from blocksnapctl.times import local_iso
 from blocksnapctl.zone import LocalZone
 from blocksnapd.errors import RefusedError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 def restore(context: Context) -> int:
     """Write a point's content to a file or device."""
     arguments, out = context.arguments, context.output
+    if arguments.in_place:
+        return restore_in_place(context)
     selector, to = selector_of(arguments, arguments.point), os.path.abspath(arguments.to)
     assert selector is not None
     repo, exact = arguments.repo, selector

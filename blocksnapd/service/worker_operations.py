@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from blocksnapd import __version__
 from blocksnapd.control.messages import SCHEMA, format_time
 from blocksnapd.errors import BlocksnapError, CancelledRunError, NotFoundError, UsageError
 from blocksnapd.service.exporting import exporting
+from blocksnapd.service.files import copying, listing
+from blocksnapd.service.in_place import in_place
 from blocksnapd.service.prune_answers import PruneAnswers
 from blocksnapd.service.restoring import restoring
 from blocksnapd.service.runs import RunAnswers
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from blocksnapd.control.messages import (
         Event,
+        FilesQuery,
         Point,
         RunKind,
         RunRequest,
@@ -71,7 +74,9 @@ class WorkerOperations(RunAnswers, PruneAnswers):
         self._jobs: Mapping[RunKind, Callable[[RunRequest], Awaitable[Job]]] = {
             "restore": lambda request: restoring(request, points),
             "verify": lambda request: verifying(request, points, verify_runs, clock.now()),
+            "copy": lambda request: copying(request, points),
             "export": lambda request: exporting(request, points),
+            "in-place": lambda request: in_place(request, points),
         }
 
     async def status(self) -> Status:
@@ -112,6 +117,10 @@ class WorkerOperations(RunAnswers, PruneAnswers):
     async def point(self, selector: str) -> Point:
         """Return the one point that ``selector`` names; its note tells newer ones left out."""
         return await self._points.point(selector)
+
+    def files(self, selector: str, query: FilesQuery) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield what is at a path of a point."""
+        return listing(self._points, selector, query)
 
     async def place_of(self, volume: str) -> Place:
         """Return where the points of a volume, by its name or its id in the repository, are."""
