@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 BLOCK = 4096
 VOLUME = "vol-1"
+HASH_KEY = bytes(range(32))
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
@@ -29,6 +31,8 @@ def make_repository(store: ObjectStore) -> RestoreKey:
     """Put repo.json into ``store``; return all keys."""
     repository_id = "0123456789abcdef" * 2
     keys = new_keys(repository_id)
+    # Always the same identities: what a table of bounded size forgets depends on them.
+    keys = dataclasses.replace(keys, source=dataclasses.replace(keys.source, hash_key=HASH_KEY))
     data = pack_repository(repository_id, START, keys.source.fingerprint)
     store.put(REPOSITORY_NAME, [data])
     return bind_keys(keys, digest(data))
