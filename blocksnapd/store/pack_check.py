@@ -68,8 +68,13 @@ class PackCheck:
 def check_pack(
     store: ObjectStore, place: PackPlace, key: MaintenanceKey, *, with_data: bool
 ) -> PackCheck:
-    """Return what is wrong with a pack: its tail and size, and ``with_data`` all its frames."""
+    """Return what is wrong with a pack: its tail and size, and ``with_data`` all its frames.
+
+    What reads well the second time is well: a disk or network that stumbled once is no damage.
+    """
     found = _check(store, place, key, with_data=with_data)
+    if found.problem:
+        found = _check(store, place, key, with_data=with_data)
     if found.problem and place.holder != place.ref.name:
         found.problem += f"; it lies in {place.holder}"  # or nobody finds the damaged object
     return found

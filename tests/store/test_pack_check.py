@@ -41,6 +41,20 @@ def test_a_whole_pack(lab, place, key):
     assert check_pack(lab.store, place, key, with_data=False).blocks == 0
 
 
+def test_what_reads_well_the_second_time_is_well(lab, place, key, monkeypatch):
+    read, stumbles = lab.store.get_range, [1]
+
+    def get_range(name: str, start: int, size: int) -> bytes:
+        if stumbles and start == 0:
+            stumbles.pop()
+            raise StoreError("the network stumbled")
+        return read(name, start, size)
+
+    monkeypatch.setattr(lab.store, "get_range", get_range)
+    found = check_pack(lab.store, place, key, with_data=True)
+    assert (found.problem, len(found.lost), stumbles) == ("", 0, [])
+
+
 @pytest.mark.parametrize(("at", "lost"), [(5, range(16)), (70_000, range(16, 32))])
 def test_damage_of_a_frame(lab, place, key, at, lost):
     name = place.ref.name
