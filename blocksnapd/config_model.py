@@ -21,7 +21,7 @@ from pydantic import (
 
 from blocksnapd.keep_rules import Rule, parse_rule
 from blocksnapd.packing import FRAME_SIZES, LEVELS, PACKING_DEFAULT, PACKINGS, Packing
-from blocksnapd.units import GIB, KIB, format_size, parse_duration, parse_size
+from blocksnapd.units import GIB, KIB, format_size, parse_duration, parse_share, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,10 +67,10 @@ def _packing(value: object) -> Packing:
 
 
 def _share_per_day(value: object) -> float:
-    found = re.fullmatch(r"(\d{1,3}(?:\.\d+)?) ?% ?(?:/ ?|per )(?:d|day)", str(value))
-    if not found or float(found[1]) > 100:
-        raise ValueError(f"{value!r} is not a share like '5%/day', from 0 to 100")
-    return float(found[1]) / 100
+    share = re.sub(r" ?(?:/ ?|per )(?:d|day)$", "", str(value))
+    if share == value:
+        raise ValueError(f"{value!r} is not a share of each day; write it like '5%/day'")
+    return parse_share(share)
 
 
 def _power_of_two(low: int, high: int) -> AfterValidator:

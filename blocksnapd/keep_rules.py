@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SECOND_US = 1_000_000
+DAY_S = 86_400.0
 DAY_US = 86_400 * SECOND_US
 # From Thursday, 1970-01-01 to the Monday after it.
 WEEK_OFFSET_US = 4 * DAY_US

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from blocksnapd.keep_rules import DAY_S
 from blocksnapd.store.collection_rules import SESSION_S_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-DAY_S = 86400.0
 LISTED_SHARE_MIN = 0.95
 
 

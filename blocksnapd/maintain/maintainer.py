@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec.structs import replace
 
 from blocksnapd.errors import BlocksnapError
+from blocksnapd.keep_rules import DAY_S, SECOND_US
 from blocksnapd.maintain.collect import Collector, Marked
 from blocksnapd.maintain.collect_rules import Patience
 from blocksnapd.maintain.heal import find_healing
@@ -40,10 +41,8 @@ if TYPE_CHECKING:
     from blocksnapd.store.manifest_format import LayerRef, Manifest, PointEntry
     from blocksnapd.store.objects import ObjectStore
 
-_SECOND_US = 1_000_000
 MERGE_SIZE_MAX = 256 * MIB
 REPACK_SIZE_MIN = 64 * MIB  # of a small repository all at once
-DAY_S = 86_400.0
 PROBLEMS_MAX = 20
 
 
@@ -249,7 +248,7 @@ class Round:
 
     def _collect(self) -> None:
         manifest = self._manifests.newest(self._volume_id).manifest
-        if self._now_us() - manifest.collected_us < self._orders.collect_s * _SECOND_US:
+        if self._now_us() - manifest.collected_us < self._orders.collect_s * SECOND_US:
             return
         collector = Collector(
             self._store, self._key, self._volume_id, self._now_us, self._orders.patience
@@ -300,7 +299,7 @@ class Round:
             )
 
     def _now_us(self) -> int:
-        return round(self._now() * _SECOND_US)
+        return round(self._now() * SECOND_US)
 
 
 def without_expired(
@@ -359,4 +358,4 @@ def damaged_layers(manifest: Manifest, outcome: Outcome) -> frozenset[str]:
 def seconds_since_verified(manifest: Manifest, now_us: int) -> float:
     """Return how long ago the structure was last checked whole; for ever when it never was."""
     newest = max((v.time_us for v in manifest.verified), default=None)
-    return float("inf") if newest is None else max(0, now_us - newest) / _SECOND_US
+    return float("inf") if newest is None else max(0, now_us - newest) / SECOND_US

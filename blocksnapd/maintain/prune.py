@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from blocksnapd.errors import NotFoundError, RefusedError
+from blocksnapd.keep_rules import SECOND_US
 from blocksnapd.maintain.gaps import StackGaps
 from blocksnapd.maintain.prune_frees import measure
 from blocksnapd.maintain.prune_guards import Clocks, Guard, guards
@@ -98,7 +99,7 @@ class Pruner:
 
     def now_us(self) -> int:
         """Return the time in microseconds since the epoch."""
-        return round(self._now() * 1_000_000)
+        return round(self._now() * SECOND_US)
 
     def look(self, volume_id: str) -> Ledger:
         """Return the volume's points as they are now.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from blocksnapd.keep_rules import DAY_S
 from blocksnapd.store.manifest_format import Verified
 
 if TYPE_CHECKING:
@@ -12,14 +13,13 @@ if TYPE_CHECKING:
     from blocksnapd.maintain.verify_levels import PackUse, PointCheck
     from blocksnapd.store.manifest_format import Manifest
 
-_DAY_S = 86_400.0
 _RANK = {"structure": 0, "data": 1, "source": 2}
 
 
-def budget(packs: Mapping[str, PackUse], share: float, elapsed_s: float = _DAY_S) -> int:
+def budget(packs: Mapping[str, PackUse], share: float, elapsed_s: float = DAY_S) -> int:
     """Return how many bytes of ``packs`` are due ``elapsed_s`` after the last run, at most all."""
     total = sum(use.place.ref.size for use in packs.values())
-    return min(total, round(total * share * elapsed_s / _DAY_S))
+    return min(total, round(total * share * elapsed_s / DAY_S))
 
 
 def choose(packs: Mapping[str, PackUse], checked: Mapping[str, int], size: int) -> list[str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 import aiofiles
 
 from blocksnapd.control.messages import SCHEMA, Forgotten, Hold, Point, format_time
+from blocksnapd.keep_rules import SECOND_US
 from blocksnapd.maintain.prune import is_held
 from blocksnapd.runtime import durable
 
@@ -168,7 +169,7 @@ def with_suspects(points: list[Point]) -> list[Point]:
 
 
 def _time(time_us: int) -> str:
-    return format_time(time_us / 1_000_000)
+    return format_time(time_us / SECOND_US)
 
 
 def _parse(line: str) -> list[Point]:

@@ -15,6 +15,7 @@ import msgspec
 
 from blocksnapd.control.messages import SCHEMA, format_time
 from blocksnapd.errors import NotFoundError
+from blocksnapd.keep_rules import SECOND_US
 from blocksnapd.maintain.prune_plan import Plan  # noqa: TC001 - msgspec reads it
 from blocksnapd.runtime import durable
 
@@ -125,4 +126,4 @@ def _point(point: PlannedPoint) -> PointMessage:
 
 
 def _time(time_us: int) -> str:
-    return format_time(time_us / 1_000_000)
+    return format_time(time_us / SECOND_US)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from blocksnapd.errors import CancelledRunError, ChecksumError
+from blocksnapd.keep_rules import SECOND_US
 from blocksnapd.service.jobs import Job
 from blocksnapd.units import format_count, format_size
 
@@ -52,7 +53,7 @@ async def verifying(request: RunRequest, points: WorkerPoints, runs_of: RunsOf, 
 
     def work_all(run: LiveRun, cancelled: Callable[[], bool]) -> None:
         of = Verifying(points.repository, runs_of, run, cancelled)
-        of.volumes(volume_ids, share=share, now_us=round(now * 1_000_000))
+        of.volumes(volume_ids, share=share, now_us=round(now * SECOND_US))
 
     return Job.in_thread(request.get("volume", ""), work_all)
 

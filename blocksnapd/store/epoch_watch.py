@@ -28,12 +28,20 @@ if TYPE_CHECKING:
     from blocksnapd.store.keys import SourceKey
     from blocksnapd.store.objects import ObjectStore
 
+_BEGIN_ANEW = (
+    "The next cycle ships anew what is needed. If sessions stall for days, look at the disk and "
+    "the host."
+)
 _WHY: dict[Refusal, str] = {
     "late": "its session went on for longer than {days:.0f} days",
     "shrunk": "lists of collections that were there are not seen any more",
     "unknown": "a list that a collection published since is not readable",
     "condemned": "a collection took what it wrote for the leftovers of a session that died",
 }
+_LISTS_LOST = (
+    "If nobody removed objects under g/, try again: the listing was cut short. Otherwise bring "
+    "them back from a copy, or let maintenance collect: its next list ends this."
+)
 
 
 def session_clock() -> float:
@@ -105,8 +113,7 @@ class EpochWatch:
         return CondemnedError(
             f"{what}: {reason}",
             effect=f"{effect}; earlier points are untouched.",
-            hint="The next cycle ships anew what is needed. If sessions stall for days, look at "
-            "the disk and the host.",
+            hint=_LISTS_LOST if why == "shrunk" else _BEGIN_ANEW,
         )
 
 

@@ -146,7 +146,7 @@ class LocalStore:
             durable.remove(self._path(name))
 
     def settle(self, prefix: str) -> None:
-        """Make durable every name that may be seen under ``prefix``, and all above it."""
+        """Make durable every name in the folder ``prefix``, and all above it."""
         path = self._root
         with self._told("sync", prefix):
             durable.sync_dir(path)

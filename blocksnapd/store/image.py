@@ -16,6 +16,7 @@ from blocksnapd.model import HASH_SIZE, U8, U64, Extents
 from blocksnapd.store.pack_reader import PackReader
 from blocksnapd.store.pieces import each_piece
 from blocksnapd.store.runs import SLOT_BITS, SLOT_MASK, Runs
+from blocksnapd.store.salvage import LeftOut, find_damage
 from blocksnapd.store.sized_cache import SizedCache
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from blocksnapd.store.keys import RestoreKey
     from blocksnapd.store.objects import ObjectStore
     from blocksnapd.store.redirect import ContentMap
+    from blocksnapd.store.salvage import Damage
 
 T = TypeVar("T")
 
@@ -152,6 +154,16 @@ class Image:
                     raise RepositoryFormatError(f"{reader.place.ref.name} has no such slot")
                 found[part] = reader.identities(slots.astype(np.intp))
         return found
+
+    def damage(self, progress: Callable[[int, int], None]) -> Damage:
+        """Read every pack it needs and return what is lost; see ``salvage.find_damage``."""
+        blocks = -(-self.size // self.block_size)
+        return find_damage(self._stack, blocks, self._store, self._key, progress)
+
+    def without(self, blocks: Runs, unmapped: Runs | None = None) -> Image:
+        """Return this image with zeros in ``blocks``, see ``salvage.LeftOut``."""
+        left = LeftOut(self._stack, blocks, unmapped)
+        return Image(self._store, self._key, self._point, left)
 
     def close(self) -> None:
         """Let memory go; no file stays open between reads."""

@@ -79,7 +79,9 @@ class ObjectStore(Protocol):
         """Remove an object durably; none there is success."""
 
     def settle(self, prefix: str) -> None:
-        """Make durable every name that may be seen under ``prefix``.
+        """Make durable every name that may be seen in the folder ``prefix``, and that folder.
+
+        Not those in folders in it. It ends with a slash.
 
         A writer that died may have created an object and not seen it durable; whoever goes on
         from such an object calls this first.
