@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blocksnapd.errors import BlocksnapError
-from blocksnapd.keep_rules import DAY_US, parse_rule
+from blocksnapd.keep_rules import DAY_S, DAY_US, parse_rule
 from blocksnapd.maintain.maintainer import Orders, Round
 from blocksnapd.maintain.prune import Pruner
 from blocksnapd.maintain.retention import Policy
@@ -61,7 +61,8 @@ class Maintenance:
                       lambda pruner: getattr(pruner, deed)(VOLUME, point_id))  # fmt: skip
 
     def whole_round(self) -> None:
-        """Do a round without faults that checks everything."""
+        """Let a day pass, and do a round without faults that checks everything."""
+        self._world.now += DAY_S  # a round reads as much of a day's share as time has passed
         orders = Orders(policy=self.policy, structure_s=0.0, data_per_day=1.0, collect_s=0.0)
         self._round(self._world.place.process(), self._world.keys, orders)
 
