@@ -157,15 +157,15 @@ def _doing(verb: _Verb) -> None:
     run.add_argument("--tag", action="append", default=[], metavar="TAG", help="mark the point")
     run.add_argument("--full", action="store_true", help="compare everything, trust no tracking")
     restore = verb("restore", "Write a point's content to a file or device, and check it.")
-    restore.add_argument("point", metavar="POINT")
-    where = restore.add_mutually_exclusive_group(required=True)
+    restore.add_argument("point", nargs="?", metavar="POINT", help="without anything: be guided")
+    where = restore.add_mutually_exclusive_group()
     where.add_argument("--to", metavar="PATH", help="a new file, or a device")
     where.add_argument(
         "--in-place", action="store_true",
         help="the volume itself: writes what differs, after a point to undo it by was made",
     )  # fmt: skip
     _time_options(restore)
-    _key_options(restore, is_needed=True)
+    _key_options(restore, is_needed=False)
     verify = verb("verify", "Read points back and compare every block with its checksum.")
     verify.add_argument("item", nargs="?", metavar="VOLUME|POINT")
     _time_options(verify)

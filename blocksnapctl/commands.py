@@ -43,9 +43,16 @@ class Context:
         timeout_s = arguments.timeout
         self.deadline = None if timeout_s is None else time.monotonic() + timeout_s
         self.daemon = Client(arguments.socket)
+        self._adopted: Worker | None = None
+
+    def adopt(self, worker: Worker) -> None:
+        """Ask this worker, which runs already, whichever repository is to be read."""
+        self._adopted = worker
 
     def worker(self, repo: str) -> Worker:
         """Return a private worker on ``repo`` with the key named on the command line."""
+        if self._adopted is not None:
+            return self._adopted
         arguments = self.arguments
         if getattr(arguments, "key", None) is None:
             raise KeyMissingError(

@@ -24,7 +24,8 @@ import tempfile
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from blocksnapctl.client import Client, ProblemError
-from blocksnapctl.worker import Worker, WorkerFailedError
+from blocksnapctl.program import WorkerFailedError
+from blocksnapctl.worker import Worker
 from blocksnapd.control.messages import SCHEMA
 from blocksnapd.errors import HostError, NotAllowedError, UnreachableError
 
@@ -62,7 +63,7 @@ class DetachedWorker(Worker):
         trace: TracebackType | None,
     ) -> None:
         if not self._is_kept:
-            self._stop()
+            super().__exit__(kind, error, trace)
 
     def _make_directory(self) -> str:
         place = exports_directory()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from blocksnapctl.choosing import found_point, repository_of, selector_of
 from blocksnapctl.following import follow
+from blocksnapctl.guided import guided, is_unfinished
 from blocksnapctl.in_place import restore_in_place
 from blocksnapctl.times import local_iso
 from blocksnapctl.zone import LocalZone
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 def restore(context: Context) -> int:
     """Write a point's content to a file or device."""
     arguments, out = context.arguments, context.output
+    if is_unfinished(arguments):
+        return guided(context)
     if arguments.in_place:
         return restore_in_place(context)
     selector, to = selector_of(arguments, arguments.point), os.path.abspath(arguments.to)

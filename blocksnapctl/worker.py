@@ -31,7 +31,7 @@ KEY_SIZE_MAX = 1 << 20
 
 
 class Worker:
-    """``with Worker(url, key) as client:``; the worker is gone after it.
+    """``with Worker(url, key) as client:``; the worker is gone after the outermost of them.
 
     Args:
         repo: the repository's URL.
@@ -49,8 +49,15 @@ class Worker:
         self._program = program
         self._directory = ""
         self._process: subprocess.Popen[bytes] | None = None
+        self._depth = 0
 
     def __enter__(self) -> Self:
+        if self._depth == 0:
+            self._begin()
+        self._depth += 1
+        return self
+
+    def _begin(self) -> None:
         passphrase = self._passphrase() if is_sealed(self._key) else None
         self._directory = self._make_directory()
         try:
@@ -59,7 +66,6 @@ class Worker:
         except BaseException:
             self._stop()
             raise
-        return self
 
     def __exit__(
         self,
@@ -67,7 +73,9 @@ class Worker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop()
+        self._depth -= 1
+        if self._depth == 0:
+            self._stop()
 
     @property
     def client(self) -> Client:

@@ -34,12 +34,11 @@ def test_run() -> None:
     assert parse(["run", "a", "--timeout", "1m30s"], socket_path=None).timeout == 90
 
 
-def test_restore_needs_a_key_and_a_place() -> None:
+def test_restore_goes_to_one_place() -> None:
     found = parse(["restore", "p", "--to", "x", "--key", "k"], socket_path=None)
     assert (found.yes, found.passphrase_file) == (False, None)
-    for missing in (["--to", "x"], ["--key", "k"]):
-        with pytest.raises(SystemExit):
-            parse(["restore", "p", *missing], socket_path=None)
+    with pytest.raises(SystemExit):
+        parse(["restore", "p", "--to", "x", "--in-place"], socket_path=None)
 
 
 def test_events_since_may_be_negative() -> None:

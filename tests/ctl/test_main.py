@@ -27,7 +27,7 @@ def test_no_daemon() -> None:
 
 
 @pytest.mark.parametrize(
-    "argv", [[], ["nothing"], ["run"], ["restore", "p1"], ["status", "--nonsense"],
+    "argv", [[], ["nothing"], ["run"], ["restore", "p1", "--to"], ["status", "--nonsense"],
              ["run", "v", "--timeout", "soon"], ["events", "--since", "x"], ["stat"]],
 )  # fmt: skip
 def test_usage(argv: list[str]) -> None:
