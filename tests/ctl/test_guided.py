@@ -1,4 +1,4 @@
-"""``restore`` without arguments: what it asks, what it takes, and that it writes nothing unasked."""
+"""``restore`` without arguments: what it asks and takes, and that it writes nothing unasked."""
 
 from __future__ import annotations
 
