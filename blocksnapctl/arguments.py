@@ -45,7 +45,7 @@ def parse(argv: Sequence[str], *, socket_path: str | None) -> argparse.Namespace
     Raises:
         SystemExit: 2 after a complaint, 0 after --help or --version.
     """
-    return _parser(socket_path or DEFAULT_SOCKET).parse_args(argv)
+    return make_parser(socket_path or DEFAULT_SOCKET).parse_args(argv)
 
 
 def _duration(text: str) -> float:
@@ -103,7 +103,8 @@ def _key_options(parser: argparse.ArgumentParser, *, is_needed: bool) -> None:
     )
 
 
-def _parser(socket_path: str) -> argparse.ArgumentParser:
+def make_parser(socket_path: str) -> argparse.ArgumentParser:
+    """Return the parser; the manual page is made from it, too."""
     parser = argparse.ArgumentParser(
         prog="blocksnapctl",
         description="Look at and steer blocksnapd: restore points for block volumes.",
