@@ -5,15 +5,16 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON := .venv/bin/python
-CODE := blocksnapd blocksnapctl tests
+CODE := blocksnapd blocksnapctl tests packaging/man
 # Under make a missing lab is a failure, not a skipped test.
 export BLOCKSNAP_LAB_REQUIRED := 1
 # What other tests and the demo stand on is typed as strictly as the program.
-TYPED_TESTS := tests/conftest.py tests/tidy.py tests/lab/machine.py tests/lab/guest/kit.py
+TYPED_TESTS := tests/conftest.py tests/tidy.py tests/lab/machine.py tests/lab/guest/kit.py \
+  packaging/man/make.py
 # For the tests to choose: make test ARGS='-k extents'
 ARGS ?=
 
-.PHONY: help setup demo test test-long bench lint format clean
+.PHONY: help setup demo test test-long bench man lint format clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -35,6 +36,10 @@ test-long: lint ## every test there is, also the long ones
 bench: ## measure, beside other tools, and print ratios; ARGS=bench_store for one of them
 	@packaging/dev/setup zstd borgbackup restic
 	@$(PYTHON) -m tests.bench $(ARGS)
+
+man: setup ## the manual page, as build/man/blocksnapctl.1
+	@mkdir -p build/man
+	@$(PYTHON) packaging/man/make.py > build/man/blocksnapctl.1
 
 lint: setup ## ruff (rules, layout), mypy --strict
 	@$(PYTHON) -m ruff check $(CODE)
