@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LAYERS = (
     {"errors", "units"}, {"keep_rules", "model", "packing", "toml_lines"}, {"blocks", "ports"},
     {"runtime", "config"}, {"metrics"},
-    {"cycle", "parse", "ship", "store", "restore", "export", "control"},
+    {"cycle", "parse", "ship", "store", "restore", "export", "files", "control"},
     {"maintain"}, {"shipping"}, {"pipeline"}, {"service"}, {"daemon"}, {"__main__"},
 )  # fmt: skip
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
@@ -32,6 +32,7 @@ IMPURE = {
 PURE_ANYWAY = {
     ("blocksnapd.export.disk", "threading"): "a lock around what is remembered",
     ("blocksnapd.store.compression", "threading"): "one compressor per thread, nothing outside",
+    ("blocksnapd.store.place_numbers", "threading"): "a lock around what was met",
 }
 # What the test named shows by running whole programs or a real device-mapper.
 TESTED_THROUGH = {

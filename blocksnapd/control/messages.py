@@ -27,7 +27,7 @@ JSON_TYPE: Final = "application/json"
 LINES_TYPE: Final = "application/x-ndjson"
 PROBLEM_TYPE: Final = "application/problem+json"
 
-RunKind = Literal["cycle", "restore", "in-place", "verify", "prune", "export"]
+RunKind = Literal["cycle", "restore", "in-place", "verify", "prune", "export", "copy"]
 RunState = Literal["queued", "running", "done"]
 RunResult = Literal["success", "warning", "failed", "skipped", "cancelled"]
 VolumeState = Literal["protected", "late", "failing", "seeding", "unprotected"]
@@ -144,6 +144,7 @@ class RunRequest(TypedDict, total=False):
     socket ``unix`` or the address ``listen``, of ``point`` or of all; its files are for TLS, and
     ``open`` says the operator agreed that whoever reaches the address may read. Who writes to a
     volume in place asks the daemon at the socket ``daemon``, and shows it its ``lease``.
+    A copy is of what is at ``path``, percent-encoded, in volume ``part`` of the image.
     """
 
     kind: RunKind
@@ -165,6 +166,18 @@ class RunRequest(TypedDict, total=False):
     open: bool
     daemon: str
     lease: str
+    path: str
+    part: int
+    recursive: bool
+
+
+class FilesQuery(TypedDict, total=False):
+    """GET /v1/points/{selector}/files; without ``path``: which file systems there are."""
+
+    path: str
+    part: int
+    recursive: bool
+    long: bool
 
 
 class Run(TypedDict, total=False):

@@ -6,13 +6,14 @@ The streams end by themselves when there is nothing more to say; closing one ear
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from blocksnapd.control.messages import (
         Event,
+        FilesQuery,
         HoldRequest,
         Plan,
         Point,
@@ -54,6 +55,17 @@ class Operations(Protocol):
 
         Raises:
             NotFoundError: none. UsageError: several, or not a selector.
+        """
+
+    def files(self, selector: str, query: FilesQuery) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield what is at a path of a point, in parts of bounded size.
+
+        Each has ``volumes``, or ``directory`` with ``entries``, or a ``note``; see
+        ``files.listing``.
+
+        Raises:
+            NotFoundError, UsageError: as ``point``, or nothing is at the path.
+            KeyMissingError: whoever answers reads no content. FormatError: damage.
         """
 
     async def hold(self, selector: str, request: HoldRequest, who: Who) -> Point:

@@ -14,7 +14,7 @@ from blocksnapd.units import parse_duration
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from blocksnapd.control.messages import HoldRequest, RunRequest
+    from blocksnapd.control.messages import FilesQuery, HoldRequest, RunRequest
     from blocksnapd.control.pause_messages import InPlaceRequest, PauseRequest, ResumeRequest
 
 BODY_SIZE_MAX = 64 * 1024
@@ -82,15 +82,20 @@ class _RunRequest(_Body):
     open: bool | None = None
     daemon: _Path | None = None
     lease: _Name | None = None
+    path: Annotated[str, Field(min_length=1, max_length=16384, pattern="^/")] | None = None
+    part: Annotated[int, Field(ge=1, le=9999)] | None = None
+    recursive: bool | None = None
 
 
 _NEEDED = {
     "cycle": ("volume",), "restore": ("point", "to"), "in-place": ("point", "daemon"),
     "verify": (), "prune": ("volume",), "export": (),
+    "copy": ("point", "path", "to"),
 }  # fmt: skip
 _ALLOWED = {
     "cycle": {"volume", "tags", "full", "lease"},
     "in-place": {"point", "daemon"},
+    "copy": {"point", "path", "part", "to", "recursive", "overwrite"},
     "restore": {"point", "to", "overwrite"},
     "verify": {"volume", "point", "share"},
     "prune": {"volume", "dry_run", "policy"},
@@ -169,6 +174,27 @@ def _checked(model: type[_Model], body: bytes, effect: str) -> _Model:
         raise UsageError(f"{where}: {detail['msg']}", effect=effect) from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"the body is not JSON: {error}", effect=effect) from error
+
+
+def parse_files(query: Mapping[str, str]) -> FilesQuery:
+    """Return what a list of files is asked for.
+
+    Raises:
+        UsageError: it cannot be.
+    """
+    found: FilesQuery = {
+        "recursive": parse_flag(query, "recursive"), "long": parse_flag(query, "long")
+    }  # fmt: skip
+    path, part = query.get("path", ""), query.get("part", "")
+    if path and not path.startswith("/"):
+        raise UsageError(f"path: {path[:40]!r} does not begin with a slash")
+    if part and not (part.isdecimal() and part.isascii() and len(part) < 5):
+        raise UsageError(f"part: {part[:40]!r} is no number of a volume")
+    if path:
+        found["path"] = path
+    if part:
+        found["part"] = int(part)
+    return found
 
 
 def parse_wait(query: Mapping[str, str]) -> float | None:

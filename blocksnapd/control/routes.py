@@ -5,6 +5,7 @@
     GET  /v1/volumes/{volume}            one volume
     GET  /v1/points[?volume=&all=1]      points, oldest first; all: forgotten ones too
     GET  /v1/points/{selector}           the one point that a selector names
+    GET  /v1/points/{selector}/files     lines: file systems in it, or what is at ?path=
     GET  /v1/runs[?volume=]              runs, newest first
     GET  /v1/runs/{id}[?wait=30s]        one run, at once or when it is done
     GET  /v1/runs/{id}/follow            lines: the run at each change, to its end
@@ -68,6 +69,7 @@ class Routes:
                 web.get("/v1/volumes", self._volumes),
                 web.get("/v1/volumes/{volume:.+}", self._volume),
                 web.get("/v1/points", self._points),
+                web.get("/v1/points/{selector:.+}/files", self._files),
                 web.get("/v1/points/{selector:.+}", self._point),
                 web.get("/v1/runs", self._runs),
                 web.get("/v1/runs/{run}", self._run),
@@ -124,6 +126,11 @@ class Routes:
 
     async def _point(self, request: web.Request) -> web.Response:
         return replies.document(await self._operations.point(request.match_info["selector"]))
+
+    async def _files(self, request: web.Request) -> web.StreamResponse:
+        query = requests.parse_files(request.query)
+        source = self._operations.files(request.match_info["selector"], query)
+        return await self._stream(request, source)
 
     async def _runs(self, request: web.Request) -> web.Response:
         runs = await self._operations.runs(request.query.get("volume"))

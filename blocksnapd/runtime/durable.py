@@ -83,6 +83,35 @@ def publish_over(temp: str, path: str) -> None:
     sync_dir(os.path.dirname(path))
 
 
+def publish_in(directory: int, temp: bytes, name: bytes, *, replaces: bool) -> None:
+    """Give ``temp`` the name ``name``, both in the open directory; a crash may undo it.
+
+    For many files that are copied: nothing is synced, as no copy of files is.
+
+    Raises:
+        FileExistsError: the name is taken and nothing is to be replaced; ``temp`` is left.
+    """
+    if replaces:
+        os.rename(temp, name, src_dir_fd=directory, dst_dir_fd=directory)
+        return
+    try:
+        link_in(directory, temp, directory, name)
+    except FileExistsError:
+        raise
+    except OSError:
+        # FAT and its like know no links: a look and a rename must do.
+        if name in map(os.fsencode, os.listdir(directory)):
+            raise FileExistsError(name) from None
+        os.rename(temp, name, src_dir_fd=directory, dst_dir_fd=directory)
+        return
+    os.unlink(temp, dir_fd=directory)
+
+
+def link_in(old_directory: int, old_name: bytes, directory: int, name: bytes) -> None:
+    """Give a file in an open directory another name in another; symbolic links stay such."""
+    os.link(old_name, name, src_dir_fd=old_directory, dst_dir_fd=directory, follow_symlinks=False)
+
+
 def replace(path: str, data: bytes, *, mode: int = 0o600) -> None:
     """Put ``data`` under ``path``, whole: a reader sees the old content or the new."""
     temp = os.path.join(os.path.dirname(path), temp_name())

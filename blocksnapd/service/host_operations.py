@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blocksnapd import __version__
 from blocksnapd.control.messages import SCHEMA, format_time
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from blocksnapd.control.events import EventLog
     from blocksnapd.control.messages import (
         Event,
+        FilesQuery,
         Point,
         RunRequest,
         Started,
@@ -114,6 +115,19 @@ class HostOperations(RunAnswers, PruneAnswers):
         found = await self.points(None, with_forgotten=True)
         kept = [p for p in found if "forgotten" not in p]
         return resolve_any(selector, kept, [p for p in found if "forgotten" in p])
+
+    async def files(
+        self,
+        selector: str,
+        query: FilesQuery,  # noqa: ARG002
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Refuse: it takes the private key."""
+        raise KeyMissingError(
+            f"the daemon holds no private key, so it can't read files of {selector}",
+            effect="Whoever takes this host over can't read its history through the daemon.",
+            hint="Use blocksnapctl with --key FILE: it reads the repository itself.",
+        )
+        yield {}
 
     async def place_of(self, volume: str) -> Place:
         """Return where the points of a configured volume are pruned."""

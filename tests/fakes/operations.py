@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from blocksnapd.control.messages import SCHEMA, format_time, problem
 from blocksnapd.control.selectors import resolve_any
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from blocksnapd.control.messages import (
         Event,
+        FilesQuery,
         HoldRequest,
         Plan,
         Point,
@@ -131,6 +132,8 @@ class MemoryOperations:
         self.failure: Exception | None = None
         self.log: list[Event] = []
         self.streams_open = 0
+        self.parts: list[dict[str, Any]] = []
+        self.queries: list[FilesQuery] = []
         self.plans: dict[str, Plan] = {}
         self._runs: dict[str, Run] = {}
         self._moved = asyncio.Condition()
@@ -194,6 +197,13 @@ class MemoryOperations:
         """Return one point."""
         gone = [p for p in self.known if "forgotten" in p]
         return resolve_any(selector, await self.points(None), gone)
+
+    async def files(self, selector: str, query: FilesQuery) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield parts."""
+        await self.point(selector)
+        self.queries.append(query)
+        for part in self.parts:
+            yield part
 
     async def hold(self, selector: str, request: HoldRequest, who: Who) -> Point:
         """Hold a point."""

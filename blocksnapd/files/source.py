@@ -1,0 +1,158 @@
+"""Random reads of a point's image, and of parts of it: what the file systems are read from.
+
+Every address comes from bytes that somebody else wrote, so reading outside is a FormatError and
+never an assertion. Small reads go through a cache of bounded size; safe for several threads.
+"""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_right
+from collections import OrderedDict
+from threading import Lock
+from typing import TYPE_CHECKING, Final, Protocol
+
+from blocksnapd.errors import FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from blocksnapd.ports import PointImage
+
+PAGE_SIZE: Final = 64 << 10
+PAGES_MAX: Final = 256
+READ_SIZE_MAX: Final = 16 << 20
+
+
+class Source(Protocol):
+    """Bytes at addresses. Safe for several threads; may block."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return exactly ``length`` bytes, at most ``READ_SIZE_MAX``.
+
+        Raises:
+            FormatError: some of them are outside. ChecksumError, StoreError: the point is damaged
+                there, or its repository cannot be read.
+        """
+
+
+class ImageSource:
+    """A whole image."""
+
+    def __init__(self, image: PointImage) -> None:
+        self._image = image
+        self._pages: OrderedDict[int, bytes] = OrderedDict()
+        self._lock = Lock()
+        self.size = image.size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return bytes; see ``Source``. What is larger than a page is not remembered."""
+        check_inside(offset, length, self.size)
+        first, last = offset // PAGE_SIZE, (offset + length - 1) // PAGE_SIZE
+        if first == last:
+            at = offset - first * PAGE_SIZE
+            return self._page(first)[at : at + length]
+        found = bytearray(length)
+        self._image.read_into(offset, memoryview(found))
+        return bytes(found)
+
+    def _page(self, number: int) -> bytes:
+        with self._lock:
+            found = self._pages.get(number)
+            if found is not None:
+                self._pages.move_to_end(number)
+                return found
+        start = number * PAGE_SIZE
+        page = bytearray(min(PAGE_SIZE, self.size - start))
+        self._image.read_into(start, memoryview(page))
+        found = bytes(page)
+        with self._lock:
+            self._pages[number] = found
+            if len(self._pages) > PAGES_MAX:
+                self._pages.popitem(last=False)
+        return found
+
+
+class Pieces:
+    """A disk made of pieces of another, such as a partition or a logical volume.
+
+    Args:
+        below: what it is made of.
+        pieces: (where the piece lies below, its length), in the order of this disk; never empty.
+    """
+
+    def __init__(self, below: Source, pieces: Sequence[tuple[int, int]]) -> None:
+        self._below = below
+        self._pieces = pieces
+        self._starts = []
+        at = 0
+        for offset, length in pieces:
+            check_inside(offset, length, below.size)
+            self._starts.append(at)
+            at += length
+        self.size = at
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return bytes; see ``Source``."""
+        check_inside(offset, length, self.size)
+        found = []
+        while length:
+            index = bisect_right(self._starts, offset) - 1
+            start, size = self._pieces[index]
+            within = offset - self._starts[index]
+            part = min(length, size - within)
+            found.append(self._below.read_at(start + within, part))
+            offset, length = offset + part, length - part
+        return found[0] if len(found) == 1 else b"".join(found)
+
+
+class SourceFile(io.RawIOBase):
+    """A source as the file that libraries want to read from. One thread."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._at = 0
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place; before the beginning is a ValueError, as of every file."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._source.size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"seek to {base + offset}")
+        self._at = base + offset
+        return self._at
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return up to ``size`` bytes; at most ``READ_SIZE_MAX`` whatever was asked for."""
+        left = max(0, self._source.size - self._at)
+        length = min(left, READ_SIZE_MAX, left if size is None or size < 0 else size)
+        found = self._source.read_at(self._at, length) if length else b""
+        self._at += len(found)
+        return found
+
+
+def check_inside(offset: int, length: int, size: int) -> None:
+    """Let only reads within ``size`` pass.
+
+    Raises:
+        FormatError: it is not within, or absurdly long.
+    """
+    if not ((offset >= 0 and 0 < length <= READ_SIZE_MAX) or length == 0) or offset + length > size:
+        raise FormatError(
+            f"bytes {offset} to {offset + length} are asked for, and there are {size}"
+        )
