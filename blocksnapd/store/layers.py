@@ -1,4 +1,4 @@
-"""Layers: what one point says, checked; any as a span that is read by pieces. Pure.
+"""Layers as spans that are read by pieces, and where the packs of points are. Pure.
 
 See FORMAT.md §§ 7 and 11. A map is runs (``runs.py``), so that memory goes with how scattered the
 changes are, not with the size of the image.
@@ -10,12 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from blocksnapd.errors import RepositoryFormatError
-from blocksnapd.store.runs import (
-    SLOT_BITS,
-    SLOT_MASK,
-    ZERO,
-    Runs,
-)
+from blocksnapd.store.runs import SLOT_BITS, SLOT_MASK, ZERO, Runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,19 +18,6 @@ if TYPE_CHECKING:
     from blocksnapd.model import U64
     from blocksnapd.store.layer_format import LayerHead
     from blocksnapd.store.point_format import Body, Header, PackRef
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Layer:
-    """What changed up to an image of ``blocks`` blocks: runs of content and zeros.
-
-    A block from ``floor`` on that is in no run is zero; one below it is as in the image before,
-    and zero too where that had already ended.
-    """
-
-    runs: Runs
-    blocks: int
-    floor: int
 
 
 class Span(Protocol):

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blocksnapd.errors import RepositoryFormatError
+from blocksnapd.store.place_numbers import PlaceNumbers
 from blocksnapd.store.runs import SLOT_BITS, SLOT_MASK, ZERO, Runs
 
 if TYPE_CHECKING:
     from blocksnapd.model import U64
-    from blocksnapd.store.layers import PackPlace, Span
+    from blocksnapd.store.layers import Span
 
 _UNKNOWN = np.uint64(0xFFFF_FFFF)
 
@@ -24,8 +25,8 @@ class PackPlaces:
     """
 
     def __init__(self) -> None:
-        self.places: list[PackPlace] = []
-        self._numbers: dict[str, int] = {}
+        self._packs = PlaceNumbers()
+        self.places = self._packs.places
         self._by_span: dict[str, U64] = {}
         self._slots = np.zeros(0, dtype=np.uint64)
         self._lock = Lock()
@@ -69,7 +70,4 @@ class PackPlaces:
     def _learn(self, span: Span, pack: int, numbers: U64) -> None:
         first, places = span.places(pack)
         for at, place in enumerate(places, first):
-            number = self._numbers.setdefault(place.ref.name, len(self.places))
-            if number == len(self.places):
-                self.places.append(place)
-            numbers[at] = number
+            numbers[at] = self._packs.number(place)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, overload
 import numpy as np
 
 from blocksnapd.store.layers import PackPlace
+from blocksnapd.store.place_numbers import PlaceNumbers
 from blocksnapd.store.runs import SLOT_BITS, SLOT_MASK, Runs, expand, join, runs_of
 
 if TYPE_CHECKING:
@@ -46,23 +47,11 @@ class ContentMap(Protocol):
         """Return where the content of these blocks lies."""
 
 
-class Redirected:
-    """``under``, read around what ``patches`` tell to be damaged. As thread-safe as that."""
+class MapOver:
+    """A map that stands before another one, of which it shows other places."""
 
-    def __init__(
-        self, under: ContentMap, patches: Iterable[Patch], *, volume_id: str, block_size: int
-    ) -> None:
+    def __init__(self, under: ContentMap) -> None:
         self._under = under
-        self._patches: dict[str, list[tuple[Patch, int]]] = {}
-        self._targets: list[PackPlace] = []
-        numbers: dict[str, int] = {}
-        for patch in patches:
-            to = patch.to
-            number = numbers.setdefault(to.name, len(self._targets))
-            if number == len(self._targets):
-                place = PackPlace(to, volume_id, block_size, to.holder or to.name, to.offset)
-                self._targets.append(place)
-            self._patches.setdefault(patch.origin, []).append((patch, _TARGETS + number))
 
     @property
     def depth(self) -> int:
@@ -74,14 +63,31 @@ class Redirected:
         """What could not be used, and was done without."""
         return self._under.problems
 
+    def windows(self) -> Iterator[tuple[int, int]]:
+        """Yield blocks ``(first, end)``, ascending, that cover the image."""
+        return self._under.windows()
+
+
+class Redirected(MapOver):
+    """``under``, read around what ``patches`` tell to be damaged. As thread-safe as that."""
+
+    def __init__(
+        self, under: ContentMap, patches: Iterable[Patch], *, volume_id: str, block_size: int
+    ) -> None:
+        super().__init__(under)
+        self._patches: dict[str, list[tuple[Patch, int]]] = {}
+        targets = PlaceNumbers()
+        self._targets = targets.places
+        for patch in patches:
+            to = patch.to
+            place = PackPlace(to, volume_id, block_size, to.holder or to.name, to.offset)
+            number = targets.number(place)
+            self._patches.setdefault(patch.origin, []).append((patch, _TARGETS + number))
+
     @property
     def places(self) -> Sequence[PackPlace]:
         """Where the packs are that were met so far, and those that replace some."""
         return _Places(self._under.places, self._targets)
-
-    def windows(self) -> Iterator[tuple[int, int]]:
-        """Yield blocks ``(first, end)``, ascending, that cover the image."""
-        return self._under.windows()
 
     def content(self, first: int, end: int) -> Runs:
         """Return where the content of these blocks lies now; raises as that of ``under``."""

@@ -8,7 +8,6 @@ content asks: this stands between a map and its reader, and opens tails as they 
 from __future__ import annotations
 
 from functools import partial
-from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,12 +15,13 @@ import numpy as np
 from blocksnapd.errors import RepositoryFormatError
 from blocksnapd.store.layers import PackPlace
 from blocksnapd.store.pack_reader import PackReader
-from blocksnapd.store.redirect import joined_runs
+from blocksnapd.store.place_numbers import PlaceNumbers
+from blocksnapd.store.redirect import MapOver, joined_runs
 from blocksnapd.store.runs import SLOT_BITS, SLOT_MASK, ZERO, Runs, expand, join
 from blocksnapd.store.sized_cache import SizedCache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from blocksnapd.model import U64
     from blocksnapd.store.keys import MaintenanceKey
@@ -65,13 +65,12 @@ class MovedPacks:
         volume_id: str,
         block_size: int,
     ) -> None:
-        self.places: list[PackPlace] = []
+        self._packs = PlaceNumbers()
+        self.places = self._packs.places
         self._store, self._key = store, key
         self._volume_id, self._block_size = volume_id, block_size
         self._moved = {one.origin: one.packs for one in moved}
-        self._numbers: dict[str, int] = {}
         self._found = SizedCache[_Found](TABLES_SIZE_MAX, lambda found: found.size)
-        self._lock = Lock()
 
     def __contains__(self, origin: str) -> bool:
         return origin in self._moved
@@ -110,43 +109,20 @@ class MovedPacks:
             if ref in self._moved.get(source.name, ()) and len(mine):
                 mine = mine[np.argsort(origins.slots[mine], kind="stable")]
                 tables[source.name] = _Table(origins.slots[mine], origins.here[mine])
-        return _Found(self._number(place), tables)
-
-    def _number(self, place: PackPlace) -> int:
-        with self._lock:
-            number = self._numbers.setdefault(place.ref.name, len(self.places))
-            if number == len(self.places):
-                self.places.append(place)
-            return number
+        return _Found(self._packs.number(place), tables)
 
 
-class Relocated:
+class Relocated(MapOver):
     """``under``, read where ``moved`` tells."""
 
     def __init__(self, under: ContentMap, moved: MovedPacks) -> None:
-        self._under, self._moved = under, moved
-        self._places: list[PackPlace] = []
-        self._numbers: dict[str, int] = {}
-        self._lock = Lock()
-
-    @property
-    def depth(self) -> int:
-        """How many layers it is made of."""
-        return self._under.depth
-
-    @property
-    def problems(self) -> Sequence[str]:
-        """What could not be used, and was done without."""
-        return self._under.problems
+        super().__init__(under)
+        self._moved, self._packs = moved, PlaceNumbers()
 
     @property
     def places(self) -> Sequence[PackPlace]:
         """Where the packs are that were met so far."""
-        return self._places
-
-    def windows(self) -> Iterator[tuple[int, int]]:
-        """Yield blocks ``(first, end)``, ascending, that cover the image."""
-        return self._under.windows()
+        return self._packs.places
 
     def content(self, first: int, end: int) -> Runs:
         """Return where the content of these blocks lies now; raises as ``under`` and ``find``."""
@@ -159,7 +135,7 @@ class Relocated:
             if place.ref.name in self._moved:
                 parts.append(self._relocated(place.ref.name, part))
             else:
-                own = np.uint64(self._number(place)) << SLOT_BITS
+                own = np.uint64(self._packs.number(place)) << SLOT_BITS
                 parts.append(Runs(part.starts, part.lengths, part.locations & SLOT_MASK | own))
         both = join(parts)
         return both.take(np.argsort(both.starts, kind="stable"))
@@ -170,12 +146,5 @@ class Relocated:
         packs = found >> SLOT_BITS
         numbers = np.zeros(len(self._moved.places), dtype=np.uint64)
         for pack in np.unique(packs).tolist():
-            numbers[pack] = self._number(self._moved.places[pack])
+            numbers[pack] = self._packs.number(self._moved.places[pack])
         return joined_runs(blocks, numbers[packs] << SLOT_BITS | found & SLOT_MASK)
-
-    def _number(self, place: PackPlace) -> int:
-        with self._lock:
-            number = self._numbers.setdefault(place.ref.name, len(self._places))
-            if number == len(self._places):
-                self._places.append(place)
-            return number

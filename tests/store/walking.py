@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from blocksnapd.errors import RepositoryFormatError
-from blocksnapd.store.layers import Layer
-from blocksnapd.store.runs import ZERO, interleave, is_ascending
+from blocksnapd.store.runs import ZERO, Runs, interleave, is_ascending
 from blocksnapd.store.tables import check_locations, read_table
 
 if TYPE_CHECKING:
@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from blocksnapd.store.point_reader import PointReader
 
 Place = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layer:
+    """What changed up to an image of ``blocks`` blocks.
+
+    A block from ``floor`` on that is in no run is zero; one below it is as in the image before.
+    """
+
+    runs: Runs
+    blocks: int
+    floor: int
 
 
 def check_layer(header: Header, body: Body) -> Layer:
