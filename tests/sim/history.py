@@ -115,6 +115,7 @@ def _heal(world: World, source: Source, maintenance: Maintenance) -> None:
     """After two cycles and rounds without faults the newest point is whole, whatever is lost."""
     for _ in range(2):
         maintenance.whole_round()
+        maintenance.watch()
         world.now += 300
         source.commit(is_faulty=False)
     maintenance.whole_round()
