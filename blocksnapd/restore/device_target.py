@@ -59,6 +59,7 @@ class DeviceTarget:
         self._size = 0
         self._head = bytearray()
         self._touched = False
+        self.has_old = True  # whether it is what a killed restore left, its journal tells
         self._leftover = f"{path} is as it was before."
         self._fd = os.open(path, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
 
@@ -66,6 +67,11 @@ class DeviceTarget:
     def leftover(self) -> str:
         """What a restore that is given up leaves, as a sentence."""
         return self._leftover
+
+    @property
+    def held_back(self) -> int:
+        """How many bytes at the beginning ``sync`` does not bring to the disk."""
+        return len(self._head)
 
     def clear(self, size: int, gaps: Iterable[Extents], advance: Callable[[int], None]) -> None:
         """Get ready for an image of ``size`` bytes, zero where it has ``gaps``.
@@ -155,6 +161,10 @@ class DeviceTarget:
         except HostError as error:
             self._leftover = f"{self.path} holds an unfinished image. {error.message}"
         self._close()
+
+    def suspend(self) -> None:
+        """As ``abandon``: its beginning is blank, what follows can be gone on with."""
+        self.abandon()
 
     def _head_on_disk(self) -> memoryview:
         view = memoryview(bytearray(len(self._head)))

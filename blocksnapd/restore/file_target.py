@@ -3,7 +3,7 @@
 The image grows as ``<name>.blocksnap-partial``, locked. ``finish`` gives it its name; whatever
 happens before leaves no file that could be taken for the image, and an old file of that name as
 it was. A partial file without a lock was left by a restore that was killed; the next one to that
-name removes it.
+name goes on with it (see ``resume``) or removes it.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ class FileTarget:
 
     kind: Literal["file"] = "file"
 
-    def __init__(self, path: str, *, replaces: bool) -> None:
-        """Open the partial file beside ``path``, empty.
+    held_back = 0  # bytes at the beginning that ``sync`` does not bring to the disk
+
+    def __init__(self, path: str, *, replaces: bool, keeps: bool = False) -> None:
+        """Open the partial file beside ``path``: empty, or ``keeps`` the one that is there.
 
         Raises:
             BusyError: another restore to this path is under way.
@@ -43,7 +45,7 @@ class FileTarget:
         self.partial = path + PARTIAL_SUFFIX
         self._replaces = replaces
         self._size = 0
-        self._fd = _open_partial(self.partial)
+        self._fd, self.has_old = _open_partial(self.partial, keeps=keeps)
         self._leftover = f"Nothing is under {path}."
         if replaces:
             self._leftover = f"{path} is as it was before."
@@ -140,6 +142,12 @@ class FileTarget:
             self._leftover += f" The unfinished {self.partial} is left: {error.strerror}."
         self._close()
 
+    def suspend(self) -> None:
+        """Let go of what is unfinished, to go on with later; after ``finish`` it does nothing."""
+        if self._fd >= 0:
+            self._leftover += f" What was written is kept as {self.partial}, to go on with."
+            self._close()
+
     def _close(self) -> None:
         fd, self._fd = self._fd, -1
         os.close(fd)
@@ -155,8 +163,16 @@ class FileTarget:
         )
 
 
-def _open_partial(path: str) -> int:
-    """Return the new partial file, locked, in place of one that nobody works on any more."""
+def partial_size(path: str) -> int:
+    """Return the bytes of disk that an unfinished file for ``path`` takes."""
+    try:
+        return os.lstat(path + PARTIAL_SUFFIX).st_blocks * 512
+    except OSError:
+        return 0
+
+
+def _open_partial(path: str, *, keeps: bool) -> tuple[int, bool]:
+    """Return the partial file, locked, and whether it is one that nobody works on any more."""
     try:
         old = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -164,13 +180,17 @@ def _open_partial(path: str) -> int:
     else:
         try:
             _lock(old, path)
+            facts = os.fstat(old)
+            is_plain = stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1
+            if keeps and is_plain and facts.st_uid == os.geteuid():
+                return os.dup(old), True  # the lock goes with the open file, not its number
             os.unlink(path)
         finally:
             os.close(old)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     fd = os.open(path, flags, 0o600)  # it holds everything the volume held
     _lock(fd, path)
-    return fd
+    return fd, False
 
 
 def _lock(fd: int, path: str) -> None:

@@ -1,6 +1,7 @@
 """Restores a whole point to a file or device, and reads it back to prove it.
 
     clear     a device: its beginning blanked, zeros where the image has none; a file: nothing
+    check     what a killed restore left is read back; what is right is kept
     write     all content, in the repository's order, neighbouring blocks in one write
     sync      on the disk
     verify    the target, read past the page cache, has the content sum of what was written
@@ -8,20 +9,28 @@
 
 What the verification proves: the disk holds, at each place, the bytes that the repository's
 reader handed out (it checked each block against its identity), and zeros everywhere else. A
-restore that ends in any other way leaves nothing that looks like a whole image. Edge.
+restore that ends in any other way leaves nothing that looks like a whole image. With a ``Resume``
+one that was killed, cancelled or failed of the repository can be gone on with. Edge.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from blocksnapd.errors import BlocksnapError, CancelledRunError, ChecksumError
+from blocksnapd.errors import (
+    BlocksnapError,
+    CancelledRunError,
+    ChecksumError,
+    FormatError,
+    HostError,
+    StoreError,
+)
 from blocksnapd.model import Extents
 from blocksnapd.restore.content_sum import ContentSum, content_sum
 from blocksnapd.restore.progress import Meter
@@ -33,7 +42,9 @@ if TYPE_CHECKING:
 
     from blocksnapd.model import U64
     from blocksnapd.ports import PointImage
+    from blocksnapd.restore.journal import Batch
     from blocksnapd.restore.progress import Progress
+    from blocksnapd.restore.resume import Kept, Resume
     from blocksnapd.restore.target import Kind
     from blocksnapd.runtime.direct_reader import DirectReader
 
@@ -60,6 +71,14 @@ class Target(Protocol):
     def leftover(self) -> str:
         """What a restore that is given up leaves, as a sentence."""
 
+    @property
+    def has_old(self) -> bool:
+        """Whether it may hold what a killed restore left."""
+
+    @property
+    def held_back(self) -> int:
+        """How many bytes at the beginning only ``finish`` brings to the disk; after ``clear``."""
+
     def clear(self, size: int, gaps: Iterable[Extents], advance: Callable[[int], None]) -> None:
         """Get ready for an image of ``size`` bytes that is zero in ``gaps``, in pieces."""
 
@@ -84,6 +103,9 @@ class Target(Protocol):
     def abandon(self) -> None:
         """Give up; after ``finish`` this does nothing."""
 
+    def suspend(self) -> None:
+        """Stop, to be gone on with later; after ``finish`` this does nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class RestoreReport:
@@ -91,7 +113,7 @@ class RestoreReport:
 
     ``written_bytes`` is content, ``hole_bytes`` the rest of the image: holes of a file, zeros on
     a device. ``verified_bytes`` were proven equal, 0 without verification; ``read_bytes`` of them
-    had to be read from the disk for that.
+    had to be read from the disk for that. ``kept_bytes`` of the content were there already.
     """
 
     path: str
@@ -103,6 +125,7 @@ class RestoreReport:
     read_bytes: int
     write_s: float
     verify_s: float
+    kept_bytes: int = 0
 
 
 def restore_full(
@@ -112,6 +135,7 @@ def restore_full(
     progress: Callable[[Progress], None],
     cancelled: Callable[[], bool],
     verify: bool = True,
+    resume: Resume | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> RestoreReport:
     """Write the whole ``image`` to ``target``. Blocking, for long: call it in a thread.
@@ -122,6 +146,7 @@ def restore_full(
         progress: Called in this thread a few times per second.
         cancelled: Asked every few MiB whether to stop.
         verify: Whether to read everything back.
+        resume: Goes on with what a killed restore left, and leaves what can be gone on with.
         clock: Seconds that never jump.
 
     Raises:
@@ -131,24 +156,30 @@ def restore_full(
         RepositoryFormatError, StoreError: the repository cannot be read.
         RefusedError: a file of that name appeared meanwhile.
     """
+    restore = _Restore(image, target, progress, cancelled, clock, resume)
     try:
-        return _Restore(image, target, progress, cancelled, clock).run(verify=verify)
+        return restore.run(verify=verify)
     except BlocksnapError as error:
-        target.abandon()
+        restore.end(error)
         sentences = (error.effect, target.leftover, _REPOSITORY_SAFE)
         error.effect = " ".join(sentence for sentence in sentences if sentence)
         raise
-    except BaseException:
-        target.abandon()
+    except BaseException as error:
+        restore.end(error)
         raise
+    finally:
+        if resume is not None:
+            resume.close()
 
 
 class _Written(NamedTuple):
-    # One piece: its part of the content sum, its bytes, and between where they lie.
+    # One piece: its part of the content sum, its bytes, and between where they lie. And what of it
+    # a sync brings to the disk: blocks, and their part of the sum.
     content_sum: int
     size: int
     start: int
     end: int
+    synced: tuple[U64, int]
 
 
 class _Releases:
@@ -183,10 +214,13 @@ class _Restore:
         progress: Callable[[Progress], None],
         cancelled: Callable[[], bool],
         clock: Callable[[], float],
+        resume: Resume | None,
     ) -> None:
         self._image = image
         self._target = target
         self._cancelled = cancelled
+        self._resume = resume
+        self._is_written = False
         self._sum = ContentSum(image.block_size)
         gap_size = sum(gaps.size for gaps in _gaps(image))
         self._data_size = image.size - gap_size
@@ -197,42 +231,98 @@ class _Restore:
         image, target, meter = self._image, self._target, self._meter
         if verify:
             meter.expect(2 * self._work)
-        meter.enter("clear")
-        target.clear(image.size, _gaps(image), self._advance)
+        kept = self._prepare()
         meter.enter("write")
-        written = self._write(keep_sum=verify)
+        written = self._write(image if kept is None else self._rest(kept), keep_sum=verify)
         meter.enter("sync")
         target.sync()
+        if self._resume is not None:
+            self._resume.flush()
+        self._is_written = True
         write_s = meter.elapsed_s
         read = self._verify() if verify else 0
         target.finish()
+        if self._resume is not None:
+            self._resume.forget()
         meter.enter("done")
+        kept_size = kept.size if kept else 0
         return RestoreReport(
             path=target.path,
             kind=target.kind,
             size=image.size,
             written_bytes=written,
-            hole_bytes=image.size - written,
+            hole_bytes=image.size - written - kept_size,
             verified_bytes=image.size if verify else 0,
             read_bytes=read,
             write_s=write_s,
             verify_s=meter.elapsed_s - write_s,
+            kept_bytes=kept_size,
         )
 
-    def _write(self, *, keep_sum: bool) -> int:
-        """Write all content; return its bytes."""
+    def end(self, error: BaseException) -> None:
+        """Let the target go after ``error``, so that it can be gone on with if that makes sense."""
+        resume, target = self._resume, self._target
+        is_stopped = isinstance(error, (CancelledRunError, StoreError, FormatError))
+        if resume is not None and is_stopped and not self._is_written:
+            with suppress(HostError):  # what is remembered by then counts
+                target.sync()
+                resume.flush()
+        if resume is not None:
+            resume.close()
+        if resume is not None and is_stopped and not self._is_written and resume.has_batches:
+            target.suspend()
+            return
+        target.abandon()
+        if resume is not None:
+            with suppress(HostError):  # it tells of nothing that is still there
+                resume.forget()
+
+    def _prepare(self) -> Kept | None:
+        """Get the target ready; return what of it is right already."""
+        image, target, meter, resume = self._image, self._target, self._meter, self._resume
+        batches: list[Batch] = resume.found() if resume is not None and target.has_old else []
+        meter.enter("clear")
+        target.clear(image.size, [] if batches else _gaps(image), self._advance)
+        if resume is None:
+            return None
+        if not batches:
+            resume.begin(target)
+            return None
+        meter.enter("check")
+        with target.reader() as reader:
+            kept = resume.keep(batches, reader, image.block_size, self._look)
+        self._sum.add_sum(kept.content_sum)
+        meter.advance(kept.size)
+        return kept
+
+    def _rest(self, kept: Kept) -> PointImage:
+        """Return the image without what is there already."""
+        assert self._resume is not None
+        rest = self._resume.without(kept.starts, kept.lengths)
+        self._data_size = rest.size - sum(gaps.size for gaps in _gaps(rest))
+        return rest
+
+    def _look(self, _size: int) -> None:
+        if self._cancelled():
+            raise CancelledRunError("The restore was cancelled.")
+
+    def _write(self, image: PointImage, *, keep_sum: bool) -> int:
+        """Write all content of ``image``; return its bytes."""
         written, releases = 0, _Releases(self._target)
 
         def work(blocks: U64, data: memoryview) -> _Written:
-            part = content_sum(blocks, data, self._image.block_size) if keep_sum else 0
+            needs_sum = keep_sum or self._resume is not None
+            part = content_sum(blocks, data, image.block_size) if needs_sum else 0
             return self._write_piece(blocks, data, part)
 
         # Closed before the target is let go: nobody may write to it then.
-        with closing(self._image.each_piece(work)) as done:
+        with closing(image.each_piece(work)) as done:
             for piece in done:
                 self._sum.add_sum(piece.content_sum)
                 written += piece.size
                 releases.note(piece)
+                if self._resume is not None:
+                    self._resume.note(*piece.synced, piece.size, self._target)
                 self._advance(piece.size)
         if written != self._data_size:
             raise ChecksumError(
@@ -253,7 +343,11 @@ class _Restore:
             self._target.write(offset, run)
             written += len(run)
         first, last = int(blocks.min()), int(blocks.max())
-        return _Written(part, written, first * size, min((last + 1) * size, end))
+        synced = blocks, part
+        held_back = self._target.held_back if self._resume is not None else 0
+        if first * size < held_back:
+            synced = _from(held_back // size, blocks, data, size)
+        return _Written(part, written, first * size, min((last + 1) * size, end), synced)
 
     def _verify(self) -> int:
         """Read the target back; return the bytes read."""
@@ -279,6 +373,13 @@ class _Restore:
         self._meter.advance(size)
         if self._cancelled():
             raise CancelledRunError("The restore was cancelled.")
+
+
+def _from(first: int, blocks: U64, data: memoryview, size: int) -> tuple[U64, int]:
+    """Return those of ``blocks`` from ``first`` on, and the sum of their ``size`` bytes each."""
+    after = blocks >= np.uint64(first)
+    rows = np.frombuffer(data, np.uint8).reshape(-1, size)[after]
+    return blocks[after], content_sum(blocks[after], rows.reshape(-1).data, size)
 
 
 def _gaps(image: PointImage, span: int = SPAN_SIZE) -> Iterator[Extents]:

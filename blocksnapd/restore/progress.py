@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Phase: TypeAlias = Literal["clear", "write", "sync", "verify", "done"]
+Phase: TypeAlias = Literal["clear", "check", "write", "sync", "verify", "done"]
 
 REPORT_EVERY_S = 0.2
 SMOOTHING_S = 5.0

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from blocksnapd.errors import HostError, NotAllowedError, RefusedError
 from blocksnapd.restore import device_use, signatures
 from blocksnapd.restore.device_target import DeviceTarget
-from blocksnapd.restore.file_target import FileTarget
+from blocksnapd.restore.file_target import FileTarget, partial_size
 from blocksnapd.units import format_size
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def examine(
     return TargetPlan(real, "file", 0, replaces=mode is not None)
 
 
-def open_target(plan: TargetPlan) -> FileTarget | DeviceTarget:
-    """Open what ``examine`` returned, for one restore.
+def open_target(plan: TargetPlan, *, keeps: bool = False) -> FileTarget | DeviceTarget:
+    """Open what ``examine`` returned, for one restore; ``keeps`` what a killed one left.
 
     Raises:
         RefusedError, BusyError: somebody else uses it since.
@@ -92,7 +92,7 @@ def open_target(plan: TargetPlan) -> FileTarget | DeviceTarget:
     try:
         if plan.kind == "device":
             return DeviceTarget(plan.path)
-        return FileTarget(plan.path, replaces=plan.replaces)
+        return FileTarget(plan.path, replaces=plan.replaces, keeps=keeps)
     except OSError as error:
         if plan.kind == "device" and error.errno == errno.EBUSY:
             raise _in_use(plan.path) from error
@@ -205,7 +205,7 @@ def _refuse_full(path: str, data_size: int) -> None:
             hint="Run as a user who may, or choose another directory.",
         )
     facts = os.statvfs(parent)
-    free = facts.f_bavail * facts.f_frsize
+    free = facts.f_bavail * facts.f_frsize + partial_size(path)  # it is gone on with, or goes
     if free < data_size:
         raise RefusedError(
             f"{parent} has {format_size(free)} free, the image needs {format_size(data_size)}.",

@@ -70,5 +70,13 @@ class MemoryImage:
         for blocks, data in self.pieces():
             yield work(blocks, data)
 
+    def without(self, starts: U64, lengths: U64) -> MemoryImage:
+        """Return the image with zeros in these runs of blocks."""
+        content, size = bytearray(self.content), self.block_size
+        for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+            end = min((start + length) * size, self.size)
+            content[start * size : end] = bytes(end - start * size)
+        return MemoryImage(bytes(content), size, self._random.randrange(1 << 30))
+
     def close(self) -> None:
         pass
