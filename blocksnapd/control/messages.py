@@ -144,6 +144,7 @@ class RunRequest(TypedDict, total=False):
     socket ``unix`` or the address ``listen``, of ``point`` or of all; its files are for TLS, and
     ``open`` says the operator agreed that whoever reaches the address may read. Who writes to a
     volume in place asks the daemon at the socket ``daemon``, and shows it its ``lease``.
+    A restore may make a ``new`` volume, and with ``allow_damaged`` list what is lost in a file.
     A copy is of what is at ``path``, percent-encoded, in volume ``part`` of the image.
     """
 
@@ -169,6 +170,9 @@ class RunRequest(TypedDict, total=False):
     path: str
     part: int
     recursive: bool
+    new: bool
+    allow_damaged: bool
+    damaged_list: str
 
 
 class FilesQuery(TypedDict, total=False):
@@ -213,6 +217,10 @@ class Run(TypedDict, total=False):
     warnings: list[str]
     error: Problem | None
     who: Who
+    kept_bytes: int
+    damaged_bytes: int
+    damaged_list: str
+    planned: dict[str, Any]
 
 
 class Started(TypedDict):

@@ -85,6 +85,9 @@ class _RunRequest(_Body):
     path: Annotated[str, Field(min_length=1, max_length=16384, pattern="^/")] | None = None
     part: Annotated[int, Field(ge=1, le=9999)] | None = None
     recursive: bool | None = None
+    new: bool | None = None
+    allow_damaged: bool | None = None
+    damaged_list: _Path | None = None
 
 
 _NEEDED = {
@@ -96,7 +99,7 @@ _ALLOWED = {
     "cycle": {"volume", "tags", "full", "lease"},
     "in-place": {"point", "daemon"},
     "copy": {"point", "path", "part", "to", "recursive", "overwrite"},
-    "restore": {"point", "to", "overwrite"},
+    "restore": {"point", "to", "overwrite", "new", "dry_run", "allow_damaged", "damaged_list"},
     "verify": {"volume", "point", "share"},
     "prune": {"volume", "dry_run", "policy"},
     "export": {

@@ -60,6 +60,7 @@ class LiveRun:
     reason: str = ""
     warnings: list[str] = field(default_factory=list)
     error: Problem | None = None
+    more: Run = field(default_factory=dict)  # what only some kinds of runs tell
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
     def message(self) -> Run:
@@ -103,6 +104,7 @@ class LiveRun:
             message["duration"] = self.duration_s
         if self.who is not None:
             message["who"] = self.who
+        message.update(self.more)
         return message
 
 
