@@ -126,6 +126,7 @@ def make_parser(socket_path: str) -> argparse.ArgumentParser:
 
     _looking(verb)
     _doing(verb)
+    _files(verb)
     _keeping(verb)
     return parser
 
@@ -205,6 +206,26 @@ def _doing(verb: _Verb) -> None:
     resume.add_argument("volume", metavar="VOLUME")
     cancel = verb("cancel", "Stop a run.")
     cancel.add_argument("run", metavar="RUN")
+
+
+def _files(verb: _Verb) -> None:
+    ls = verb("ls", "List files in a point; or, of POINT alone, the file systems in it.")
+    cp = verb("cp", "Copy a file, or with -r a tree, out of a point, with all its attributes.")
+    for added in (ls, cp):
+        added.add_argument(
+            "place", metavar="POINT:/path",
+            help="in ext2, ext3, ext4 or XFS, also in partitions and LVM; of several file systems "
+            "in an image one is named by its number: POINT:2:/path",
+        )  # fmt: skip
+        _time_options(added)
+        _key_options(added, is_needed=False)
+    ls.add_argument("-l", "--long", action="store_true", help="modes, owners, sizes, times")
+    ls.add_argument("-R", "--recursive", action="store_true", help="directories in it, too")
+    cp.add_argument("to", metavar="DEST", help="a new name, or a directory to copy into")
+    cp.add_argument("-r", "--recursive", action="store_true", help="a directory and all in it")
+    cp.add_argument(
+        "--overwrite", action="store_true", help="replace files and fill directories that exist"
+    )
 
 
 def _keeping(verb: _Verb) -> None:

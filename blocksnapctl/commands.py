@@ -10,6 +10,7 @@ from blocksnapctl import render
 from blocksnapctl.choosing import found_point, only_repository, repository_of, selector_of
 from blocksnapctl.client import Client, ProblemError, WaitOverError
 from blocksnapctl.exporting import export
+from blocksnapctl.files import cp, ls
 from blocksnapctl.following import follow
 from blocksnapctl.pausing import pause, resume
 from blocksnapctl.pruning import hold, prune, release, undelete
@@ -276,6 +277,6 @@ def _verify_source(context: Context, item: str | None) -> int:
 VERBS: dict[str, Callable[[Context], int]] = {
     "status": status, "points": points, "runs": runs, "show": show, "events": events,
     "run": run, "cancel": cancel, "restore": restore, "verify": verify, "export": export,
-    "pause": pause, "resume": resume,
+    "ls": ls, "cp": cp, "pause": pause, "resume": resume,
     "prune": prune, "hold": hold, "release": release, "undelete": undelete,
 }  # fmt: skip

@@ -249,6 +249,9 @@ def run_ended(run: Run) -> str:
     lines += [f"  warning: {text}" for text in run.get("warnings", [])]
     if run.get("kind") == "restore" and run.get("result") in {"success", "warning"}:
         lines.append(f"restored {run.get('point', '')} to {run.get('to', '')}")
+    elif run.get("kind") == "copy":
+        if run.get("result") in {"success", "warning"}:
+            lines.append(f"copied out of {run.get('point', '')} to {run.get('to', '')}")
     elif run.get("kind") == "in-place":
         if run.get("result") in {"success", "warning"}:
             size = _bytes(run.get("changed_bytes"))

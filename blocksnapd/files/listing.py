@@ -1,6 +1,7 @@
 """What is in a directory of an image, as messages, a bounded part at a time. Pure.
 
-A part is ``{"directory": path, "entries": [...]}`` or ``{"note": sentence}``. Names that are no
+A part is ``{"directory": path, "entries": [...]}`` or ``{"note": sentence}`` of what
+is wrong, or ``{"remark": sentence}``. Names that are no
 UTF-8 come with ``raw``, percent-encoded.
 """
 
@@ -68,7 +69,7 @@ def _directory(
     if rest is None:
         some.sort(key=lambda entry: entry.name)
     else:
-        yield {"note": f"{_text(where)} is large: it is listed as it is stored"}
+        yield {"remark": f"{_text(where)} is large: it is listed as it is stored"}
     yield from _parts(files, where, iter(some), inner, is_long=is_long)
     if rest is not None:
         yield from _parts(files, where, iter([rest]), inner, is_long=is_long)

@@ -288,7 +288,7 @@ def test_large_directories_come_as_they_are_stored(tree: Tree) -> None:
     count = SORTED_MAX + 700
     tree.names[ROOT] += [(b"%06d" % (count - i), number) for i in range(count)]
     parts = list(listed(tree, tree.nodes[ROOT], b"/", recursive=False, is_long=True))
-    assert "large" in parts[0]["note"]
+    assert "large" in parts[0]["remark"]
     assert max(len(p["entries"]) for p in parts[1:]) == 500
     names = [e["name"] for p in parts[1:] for e in p["entries"]]
     assert sorted(names) == sorted(["z", *(f"{i:06d}" for i in range(1, count + 1))])

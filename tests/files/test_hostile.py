@@ -1,4 +1,4 @@
-"""Any bytes changed in a real file system: a result or a documented error, soon, in little memory."""
+"""Any bytes changed in real file systems: a result or a documented error, in bounded memory."""
 
 from __future__ import annotations
 
