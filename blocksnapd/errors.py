@@ -8,6 +8,7 @@
     ├─ NotAllowedError             the caller lacks the rights
     ├─ BusyError                   something else is at work: wait and retry
     ├─ CancelledRunError           the operator cancelled the run
+    ├─ DrillFailedError            a drill found something: the operator looks at the point
     ├─ UnreachableError            the daemon does not answer
     ├─ FormatError                 bytes from outside are not what they must be
     │  ├─ CowFormatError           a COW device's header or exception table
@@ -110,6 +111,12 @@ class CancelledRunError(BlocksnapError):
 
     code = "E-CANCELLED"
     exit_code = 130
+
+
+class DrillFailedError(BlocksnapError):
+    """A drill found that a point cannot be used as it should; what, is in its evidence."""
+
+    code = "E-DRILL"
 
 
 class UnreachableError(BlocksnapError):

@@ -27,7 +27,7 @@ JSON_TYPE: Final = "application/json"
 LINES_TYPE: Final = "application/x-ndjson"
 PROBLEM_TYPE: Final = "application/problem+json"
 
-RunKind = Literal["cycle", "restore", "in-place", "verify", "prune", "export", "copy"]
+RunKind = Literal["cycle", "restore", "in-place", "verify", "prune", "export", "copy", "drill"]
 RunState = Literal["queued", "running", "done"]
 RunResult = Literal["success", "warning", "failed", "skipped", "cancelled"]
 VolumeState = Literal["protected", "late", "failing", "seeding", "unprotected"]
@@ -165,6 +165,9 @@ class RunRequest(TypedDict, total=False):
     certificate_key: str
     client_ca: str
     open: bool
+    check: list[str]
+    scratch: str
+    restores: bool
     daemon: str
     lease: str
     path: str
@@ -217,6 +220,7 @@ class Run(TypedDict, total=False):
     warnings: list[str]
     error: Problem | None
     who: Who
+    drill: dict[str, Any]
     kept_bytes: int
     damaged_bytes: int
     damaged_list: str

@@ -80,6 +80,9 @@ class _RunRequest(_Body):
     certificate_key: _Path | None = None
     client_ca: _Path | None = None
     open: bool | None = None
+    check: Annotated[list[_Name], Field(max_length=64)] | None = None
+    scratch: _Path | None = None
+    restores: bool | None = None
     daemon: _Path | None = None
     lease: _Name | None = None
     path: Annotated[str, Field(min_length=1, max_length=16384, pattern="^/")] | None = None
@@ -93,11 +96,12 @@ class _RunRequest(_Body):
 _NEEDED = {
     "cycle": ("volume",), "restore": ("point", "to"), "in-place": ("point", "daemon"),
     "verify": (), "prune": ("volume",), "export": (),
-    "copy": ("point", "path", "to"),
+    "copy": ("point", "path", "to"), "drill": (),
 }  # fmt: skip
 _ALLOWED = {
     "cycle": {"volume", "tags", "full", "lease"},
     "in-place": {"point", "daemon"},
+    "drill": {"point", "volume", "check", "scratch", "restores"},
     "copy": {"point", "path", "part", "to", "recursive", "overwrite"},
     "restore": {"point", "to", "overwrite", "new", "dry_run", "allow_damaged", "damaged_list"},
     "verify": {"volume", "point", "share"},

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from blocksnapd import __version__
 from blocksnapd.control.messages import SCHEMA, format_time
 from blocksnapd.errors import BlocksnapError, CancelledRunError, NotFoundError, UsageError
+from blocksnapd.service.drilling import drilling
 from blocksnapd.service.exporting import exporting
 from blocksnapd.service.files import copying, listing
 from blocksnapd.service.in_place import in_place
@@ -75,6 +76,7 @@ class WorkerOperations(RunAnswers, PruneAnswers):
             "restore": lambda request: restoring(request, points),
             "verify": lambda request: verifying(request, points, verify_runs, clock.now()),
             "copy": lambda request: copying(request, points),
+            "drill": lambda request: drilling(request, points, points.directory),
             "export": lambda request: exporting(request, points),
             "in-place": lambda request: in_place(request, points),
         }
