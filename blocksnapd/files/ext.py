@@ -117,7 +117,7 @@ class Ext:
             for form, at in (("<I", 0x6C), ("<H", 0x78), ("<H", 0x7A))
         )
         kind = stat.S_IFMT(mode)
-        if kind not in TYPE_NUMBERS.values() or not links:
+        if kind not in TYPE_NUMBERS.values() or not links or size_high >> 31:
             raise FormatError(f"inode {number} is not in use")
         if kind == stat.S_IFREG or (kind == stat.S_IFDIR and self._is_large_directory):
             size |= size_high << 32
