@@ -29,6 +29,7 @@ from blocksnapd.errors import (
     NotFoundError,
     RefusedError,
     TrackingLostError,
+    UnreachableError,
 )
 from blocksnapd.parse.cow_device import CowDevice
 from blocksnapd.parse.extents import merge_chunks
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from blocksnapd.store.image import Image
 
 SAFETY_TAG: Final = "before-restore"
+DAEMON_BACK_S_MAX: Final = 60.0
+_AGAIN_S: Final = 0.5
 _WAIT: Final = "2s"
 _UNTOUCHED: Final = "The volume was not written to."
 
@@ -216,8 +219,15 @@ class _InPlace:
             ]
 
     async def _say(self, daemon: DaemonClient, body: dict[str, Any]) -> dict[str, Any]:
-        body = {"id": self._lease, **body}
-        return await daemon.post("volumes", self._name, "in-place", body=body)
+        """Tell the daemon something of this restore; one that is started again is waited for."""
+        body, end = {"id": self._lease, **body}, time.monotonic() + DAEMON_BACK_S_MAX
+        while True:
+            try:
+                return await daemon.post("volumes", self._name, "in-place", body=body)
+            except UnreachableError:
+                if time.monotonic() > end or self._stop.is_set():
+                    raise
+            await asyncio.sleep(_AGAIN_S)
 
     async def _leave(self, daemon: DaemonClient, error: BaseException) -> None:
         """Give the lease back when nothing was written; else say what is left."""

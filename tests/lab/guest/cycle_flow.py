@@ -8,86 +8,21 @@ Arguments: xfs | ext4, size of the volume in MiB, chunk size in bytes.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import http.client
-import json
 import mmap
 import os
 import signal
-import socket
 import struct
-import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tests.lab.guest import crash_world, kit
 from tests.lab.guest.crash_world import World
+from tests.lab.guest.daemon_kit import LOG, Daemon, ask, bring_loopback_up, type_in
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-SOCKET = "/run/lab/control.sock"
-LOG = Path("/run/lab/tmp/daemon.log")
 BLOCK_SIZE = 4096
 MUCH = 48 * kit.MIB
-WAIT_S_MAX = 90.0
-
-
-class Daemon:
-    """blocksnapd as systemd starts it, without systemd."""
-
-    def __init__(self, world: World) -> None:
-        with LOG.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "blocksnapd", "--config", world.config_path],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
-        self.until(lambda: ask("/v1/health/ready") is not None, "the daemon to be ready")
-
-    def stop(self) -> tuple[int, float]:
-        """Stop it in good order; return its exit status and how long that took."""
-        begun = time.monotonic()
-        self.process.terminate()
-        return self.process.wait(WAIT_S_MAX), time.monotonic() - begun
-
-    def until(self, condition: Callable[[], Any], what: str) -> Any:
-        """Return what ``condition`` returns once that is true."""
-        deadline = time.monotonic() + WAIT_S_MAX
-        while not (found := condition()):
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise kit.CommandError(f"waited in vain for {what}\n{LOG.read_text()[-3000:]}")
-            time.sleep(0.02)
-        return found
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(30)
-        self.sock.connect(SOCKET)
-
-
-def ask(path: str) -> Any:
-    """Return the daemon's answer to a GET; None while it does not answer."""
-    connection = _UnixConnection("localhost")
-    with contextlib.closing(connection), contextlib.suppress(OSError):
-        connection.request("GET", path)
-        reply = connection.getresponse()
-        return json.loads(reply.read() or b"{}") if reply.status == 200 else None
-    return None
-
-
-def type_in(*words: str) -> tuple[int, list[dict[str, Any]]]:
-    """Type one blocksnapctl command; return its exit code and the JSON documents it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "blocksnapctl", "--socket", SOCKET, "--json", *words],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=WAIT_S_MAX,
-    )  # fmt: skip
-    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def cycle(world: World, name: str, **facts: object) -> dict[str, Any]:
@@ -221,13 +156,6 @@ def restore(world: World) -> None:
                       "--key", f"{world.round}/keys/restore.key")  # fmt: skip
     differs = kit.run("cmp", image, crash_world.reference(point_id), check=False)
     kit.tell("restored", code=code, differs=differs)
-
-
-def bring_loopback_up() -> None:
-    """Give the guest its 127.0.0.1."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as anything:
-        name_and_flags = struct.pack("16sh22x", b"lo", 1)  # struct ifreq, IFF_UP
-        fcntl.ioctl(anything, 0x8914, name_and_flags)  # SIOCSIFFLAGS
 
 
 def main(kind: str, size_mib: str, chunk_size: str) -> None:

@@ -1,0 +1,44 @@
+"""How long a restore in place takes beside a full one of the same point, on a real kernel.
+
+    python -m tests.bench.bench_in_place [size of the volume] [on it] [difference]     in MiB
+
+A lab guest with LVM and XFS; both are typed as commands, with their start, their reading back, and
+for the one in place the point that it can be undone by.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.lab.machine import GUEST_DIR, Machine, missing
+
+MIB = 1 << 20
+
+
+def main() -> None:
+    """Run and print."""
+    if lacks := missing():
+        print("not measured: the lab needs " + ", ".join(lacks))
+        return
+    sizes = sys.argv[1:4] or ["2048", "1900", "50"]
+    volume = int(sizes[0])
+    disks = [2 * volume + 64, volume + volume // 4 + 64, 2 * volume + 256, 128]
+    with tempfile.TemporaryDirectory() as directory:
+        machine = Machine(Path(directory) / "machine", [size * MIB for size in disks])
+        result = machine.run(GUEST_DIR / "in_place_bench.py", *sizes, blank=True, limit_s=600)
+        found = result.event("measured")
+        machine.close()
+    print(f"{sizes[0]} MiB, {sizes[1]} MiB of it in use, {sizes[2]} MiB differ")
+    for name, key in (("in place", "in_place_s"), ("full", "full_s")):
+        ratio = found[key] / found["full_s"]
+        print(f"{name:10} {found[key]:6.2f} s  x{ratio:.3f}")
+    phases = ", ".join(f"{name} {took:.2f} s" for name, took in found["phases"].items())
+    print(f"of it in place: {phases}; {found['written'] / 1e6:.1f} MB written")
+    print(f"next cycle: {found['after'] / 1e6:.1f} MB changed")
+    print("both equal to the reference" if found["same"] and found["same_full"] else "DIFFERENT")
+
+
+if __name__ == "__main__":
+    main()
