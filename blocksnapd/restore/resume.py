@@ -85,10 +85,15 @@ class Resume:
         self._worker = ThreadPoolExecutor(1, "blocksnap-sync")
         self._syncing: Future[None] | None = None
         self.has_batches = False
+        self._is_anew = False
+
+    def distrust(self) -> None:
+        """Begin anew, whatever a killed restore left."""
+        self._is_anew = True
 
     def found(self) -> list[Batch]:
         """Return the batches of a restore of the same point to this target."""
-        batches = self._journal.read()
+        batches = [] if self._is_anew else self._journal.read()
         self.has_batches = any(len(batch.starts) for batch in batches)
         return batches
 

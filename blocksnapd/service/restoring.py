@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
-from blocksnapd.errors import UsageError
+from blocksnapd.errors import FormatError, KeyMissingError, StoreError, UsageError
 from blocksnapd.restore.full import restore_full
+from blocksnapd.restore.journal import JOURNAL_SUFFIX, Journal
+from blocksnapd.restore.resume import Resume
 from blocksnapd.restore.target import examine, open_target
+from blocksnapd.runtime import durable
+from blocksnapd.service import salvaging
 from blocksnapd.service.jobs import Job
+from blocksnapd.store.runs import Runs
+from blocksnapd.units import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from blocksnapd.control.messages import RunRequest
+    from blocksnapd.control.messages import Run, RunRequest
+    from blocksnapd.model import U64
     from blocksnapd.restore.progress import Progress
+    from blocksnapd.restore.target import TargetPlan
     from blocksnapd.service.runs import LiveRun
     from blocksnapd.service.worker_points import WorkerPoints
+    from blocksnapd.store.image import Image
+
+JOURNALS: Final = "/var/lib/blocksnap/restores"
+_READING: Final = ("", "survey", "clear", "check", "write")  # where damage is the repository's
 
 
 async def restoring(request: RunRequest, points: WorkerPoints) -> Job:
@@ -32,30 +46,114 @@ async def restoring(request: RunRequest, points: WorkerPoints) -> Job:
 
     def work(run: LiveRun, cancelled: Callable[[], bool]) -> None:
         run.point, run.to = point["id"], request["to"]
-        _restore(run, points, cancelled, overwrite=request.get("overwrite", False))
+        Restoring(request, points, run, cancelled).do()
 
     return Job.in_thread(point["volume"], work)
 
 
-def _restore(
-    run: LiveRun, points: WorkerPoints, cancelled: Callable[[], bool], *, overwrite: bool
-) -> None:
-    def progress(now: Progress) -> None:
-        run.phase, run.done_bytes, run.expected_bytes = now.phase, now.done, now.total
+class Restoring:
+    """One restore. Blocking."""
 
-    image = points.open_image(run.point)
-    try:
-        plan = examine(
-            run.to,
+    def __init__(
+        self, request: RunRequest, points: WorkerPoints, run: LiveRun, cancelled: Callable[[], bool]
+    ) -> None:
+        self._request, self._points = request, points
+        self._run, self._cancelled = run, cancelled
+        self._told: Run = {}  # what the run tells besides
+        self._warnings: list[str] = []
+
+    def do(self) -> None:
+        """Restore.
+
+        Raises:
+            ChecksumError: the point is damaged, and that is not allowed; or the target is.
+            Otherwise as ``examine`` and ``restore_full``.
+        """
+        image = self._points.open_image(self._run.point)
+        try:
+            if self._request.get("allow_damaged"):
+                image = self._around_damage(image)
+            self._restore(image)
+        except KeyMissingError:
+            raise
+        except (FormatError, StoreError) as error:
+            if self._run.phase not in _READING:
+                raise  # of the target
+            damage = salvaging.survey(image, self._points, self._run, self._cancelled)
+            if not damage:
+                raise
+            raise salvaging.refusal(image, damage, self._points, error=error) from error
+        finally:
+            image.close()
+
+    def _around_damage(self, image: Image) -> Image:
+        """Return what is left of ``image``; what is lost is listed in a file, if anything is."""
+        path = self._request.get("damaged_list") or f"{self._run.to}.damaged"
+        salvaging.check_place(path)
+        damage = salvaging.survey(image, self._points, self._run, self._cancelled)
+        if not damage:
+            return image
+        salvaging.write_list(path, image, damage, self._run.to)
+        lost = salvaging.lost_bytes(image, damage)
+        self._told = {"damaged_bytes": lost, "damaged_list": path}
+        self._warnings.append(
+            f"{format_size(lost)} ({lost} bytes) of the point are lost and are zero in "
+            f"{self._run.to}; which, tells {path}"
+        )
+        return image.without(damage.lost, damage.unmapped)
+
+    def _restore(self, image: Image) -> None:
+        plan = self._examine(image)
+        self._run.warnings = [*self._warnings, *plan.notes]
+        journal = _journal(plan, image)
+        keeps = journal is not None and bool(journal.read())
+        keeps = keeps and not (plan.kind == "device" and plan.replaces)
+        target = open_target(plan, keeps=keeps)
+        resume = None if journal is None else Resume(journal, _without(image))
+        if resume is not None and not keeps:
+            resume.distrust()
+        report = restore_full(
+            image, target, progress=self._progress, cancelled=self._cancelled, resume=resume
+        )
+        run = self._run
+        run.to, run.changed_bytes = report.path, report.written_bytes
+        run.phases = {"write": report.write_s, "verify": report.verify_s}
+        run.more = {**self._told, "kept_bytes": report.kept_bytes}
+
+    def _examine(self, image: Image) -> TargetPlan:
+        return examine(
+            self._run.to,
             image_size=image.size,
             data_size=image.data_size(),
-            overwrite=overwrite,
-            keep_out=[points.directory],
+            overwrite=self._request.get("overwrite", False),
+            keep_out=[self._points.directory],
         )
-        run.warnings = list(plan.notes)
-        report = restore_full(image, open_target(plan), progress=progress, cancelled=cancelled)
-    finally:
-        image.close()
-    run.to = report.path
-    run.phases = {"write": report.write_s, "verify": report.verify_s}
-    run.changed_bytes = report.written_bytes
+
+    def _progress(self, now: Progress) -> None:
+        run = self._run
+        run.phase, run.done_bytes, run.expected_bytes = now.phase, now.done, now.total
+        run.more = {**self._told, "rate": now.rate, "eta": now.eta_s}
+
+
+def _journal(plan: TargetPlan, image: Image) -> Journal | None:
+    """Return the journal of a restore to ``plan``; None where there is no place for one."""
+    about = {
+        "point": image.point.facts.point_id, "digest": image.point.digest, "size": image.size,
+        "block_size": image.block_size, "to": plan.path,
+    }  # fmt: skip
+    if plan.kind == "file":
+        return Journal(plan.path + JOURNAL_SUFFIX, about)
+    # Beside a device there is only memory.
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    root = JOURNALS if os.geteuid() == 0 and "XDG_STATE_HOME" not in os.environ else state
+    try:
+        durable.make_dirs(root)
+    except OSError:
+        return None
+    if not os.access(root, os.W_OK | os.X_OK):
+        return None
+    return Journal(os.path.join(root, quote(plan.path, safe="") + JOURNAL_SUFFIX), about)
+
+
+def _without(image: Image) -> Callable[[U64, U64], Image]:
+    return lambda starts, lengths: image.without(Runs.zeros(starts, lengths))

@@ -172,6 +172,18 @@ class WorkerPoints:
             )
         return sorted(found)
 
+    def beside(self, point: RestorePoint) -> list[RestorePoint]:
+        """Return the points of the volume of ``point`` that are listed, itself too; oldest first.
+
+        May be called in any thread.
+        """
+        volume_id = point.facts.volume_id
+        found = [p for p in self._points.values() if p.facts.volume_id == volume_id]
+        messages, marks = [point_message(p, "") for p in found], self._marks.get(volume_id)
+        listed = marks.marked(messages) if marks else messages
+        ids = {m["id"] for m in listed if "forgotten" not in m}
+        return sorted((p for p in found if p.facts.point_id in ids), key=lambda p: p.seq)
+
     def named(self, point_id: str) -> RestorePoint:
         """Return the point with this id, which was found by ``point``."""
         return self._points[point_id]
