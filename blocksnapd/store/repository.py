@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 
     from blocksnapd.model import Kind, RestorePoint, Wanted
     from blocksnapd.ports import KnownContent
+    from blocksnapd.store.check_records import Told
     from blocksnapd.store.objects import ObjectStore
     from blocksnapd.store.point_reader import LoadedPoint
     from blocksnapd.store.redirect import ContentMap
@@ -206,6 +207,10 @@ class Repository:
         except FormatError:
             tainted = True
         return replace(wanted, afresh=True) if tainted else wanted
+
+    def told(self, volume_id: str) -> Told:
+        """Return what verification found whole and damaged; raises as ``wanted``."""
+        return CheckRecords(self._store, self._source_key(), volume_id).read()
 
     def served(self, wanted: Wanted) -> None:
         """Ask for it no more as long as this object lives; maintenance closes the records."""

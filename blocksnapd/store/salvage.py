@@ -105,11 +105,21 @@ def spoils(content: ContentMap, slots: Mapping[str, Slots]) -> bool:
     Raises:
         ChecksumError, RepositoryFormatError, NotFoundError, StoreError: its map can't be read.
     """
-    return any(
-        len(_taken(part, slots, content.places[pack]))
+    return any(len(part) for part in _spoiled(content, slots))
+
+
+def spoiled(content: ContentMap, slots: Mapping[str, Slots]) -> Runs:
+    """Return the blocks of the image over ``content`` that lie in these slots; as ``spoils``."""
+    return _merged(list(_spoiled(content, slots)))
+
+
+def packs_of(content: ContentMap) -> set[str]:
+    """Return the names of the packs that the image over ``content`` needs; raises as ``spoils``."""
+    return {
+        content.places[pack].ref.name
         for first, end in content.windows()
-        for pack, part in by_pack(content.content(first, end))
-    )
+        for pack, _ in by_pack(content.content(first, end))
+    }
 
 
 class LeftOut:
@@ -191,6 +201,12 @@ def _count(content: ContentMap) -> int:
         except _UNREADABLE:
             continue  # told when it is asked for again
     return total
+
+
+def _spoiled(content: ContentMap, slots: Mapping[str, Slots]) -> Iterator[Runs]:
+    for first, end in content.windows():
+        for pack, part in by_pack(content.content(first, end)):
+            yield _taken(part, slots, content.places[pack])
 
 
 def _taken(part: Runs, slots: Mapping[str, Slots], place: PackPlace) -> Runs:

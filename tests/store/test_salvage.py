@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from blocksnapd.errors import ChecksumError, StoreMissingError
 from blocksnapd.store.names import packs_prefix
 from blocksnapd.store.runs import Runs, expand
-from blocksnapd.store.salvage import PROBLEMS_MAX, Damage, LeftOut, find_damage, spoils
+from blocksnapd.store.salvage import (
+    PROBLEMS_MAX,
+    Damage,
+    LeftOut,
+    find_damage,
+    packs_of,
+    spoiled,
+    spoils,
+)
 from tests.store.support import BLOCK, VOLUME, Lab
 from tests.store.test_redirect import FakeMap
 
@@ -111,6 +119,9 @@ def test_a_pack_that_is_gone_loses_all_it_held() -> None:
     first, second = (opened(lab, n).map for n in (0, 1))
     assert (spoils(first, damage.slots), spoils(second, damage.slots)) == (False, True)
     assert not spoils(second, {newest: np.zeros(0, np.intp)})
+    assert blocks_of(spoiled(second, damage.slots)) == list(range(100, 500))
+    assert blocks_of(spoiled(second, {newest: damage.slots[newest][5:9]})) == [105, 106, 107, 108]
+    assert (packs_of(first), packs_of(second)) == (set(packs(lab)) - {newest}, set(packs(lab)))
     with pytest.raises(StoreMissingError):
         list(opened(lab, 1).pieces())
 
