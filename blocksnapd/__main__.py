@@ -6,6 +6,7 @@ blocksnapd init URL --keys DIR [--passphrase]       make a repository and its ke
 blocksnapd cow create|attach|remove [NAME]          the configured COW space
 blocksnapd doctor [--fix] [--config FILE]           find and repair half-done states
 blocksnapd maintain [--json] [TARGET ...]           merge, prune, collect, verify now
+blocksnapd drill VOLUME [POINT]                     restore a point to a scratch place, check it
 blocksnapd worker --socket PATH --repo URL --key FILE   serve one repository to its caller
 """
 
@@ -14,13 +15,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import getpass
+import json
 import logging
 import os
 import sys
 from typing import TYPE_CHECKING
 
 from blocksnapd import __version__
-from blocksnapd.control.messages import DEFAULT_CONFIG, EXIT_INTERRUPTED, EXIT_OK
+from blocksnapd.control.messages import DEFAULT_CONFIG, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from blocksnapd.errors import BlocksnapError, KeyMissingError, NotFoundError, UsageError
 from blocksnapd.units import format_count
 
@@ -84,6 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     maintain = add("maintain", _maintain, "merge, prune, collect and verify repositories, once")
     maintain.add_argument("target", nargs="*", help="all with a maintenance_key when left out")
     maintain.add_argument("--json", action="store_true", help="one event a line")
+    drill = add("drill", _drill, "restore a point to a scratch place and have it checked, once")
+    drill.add_argument("volume", help="one whose configuration says drill = ...")
+    drill.add_argument("point", nargs="?", default="", help="the newest when left out")
     worker = add("worker", _worker, "serve one repository on a private socket (for blocksnapctl)")
     worker.set_defaults(log_level=logging.WARNING)  # its stderr is the operator's terminal
     worker.add_argument("--socket", required=True)
@@ -166,6 +171,16 @@ def _maintain(arguments: argparse.Namespace) -> int:
 
     os.nice(19)  # points come first
     return maintain(load(arguments.config), arguments.target, as_json=arguments.json)
+
+
+def _drill(arguments: argparse.Namespace) -> int:
+    from blocksnapd.config import load
+    from blocksnapd.service.drill_run import drill_configured
+
+    os.nice(19)  # points come first
+    found = drill_configured(load(arguments.config), arguments.volume, arguments.point)
+    print(json.dumps(found), flush=True)
+    return EXIT_FAILED if found["result"] == "failed" else EXIT_OK
 
 
 def _worker(arguments: argparse.Namespace) -> None:

@@ -24,6 +24,7 @@ from blocksnapd.config_model import (
     CowSettings,
     CowSpace,
     Daemon,
+    Drill,
     Driver,
     Listen,
     Maintenance,
@@ -47,6 +48,7 @@ __all__ = [
     "Cow",
     "CowSpace",
     "Daemon",
+    "Drill",
     "Driver",
     "Listen",
     "Maintenance",
@@ -198,6 +200,7 @@ class _VolumeBuilder:
             retry=settings.retry, block_size=settings.block_size,
             compression=settings.compression,
             retention=self._retention(name, settings.retention, target), verify=settings.verify,
+            drill=self._drill(name, settings.drill),
         )  # fmt: skip
 
     def _overlaid(self, raw: object) -> Settings | None:
@@ -238,6 +241,11 @@ class _VolumeBuilder:
                 name, "retention", f"cannot be kept: [target.{target}] has no maintenance_key"
             )
         return self.retentions.get(wanted)
+
+    def _drill(self, name: str, wanted: Drill | None) -> Drill | None:
+        if wanted is not None and wanted.key is None:
+            self._complain(name, "drill", "needs a key: the restore key of the target")
+        return wanted
 
     def _cow(self, name: str, wanted: CowSettings) -> Cow | None:
         vg = name.split("/")[0]

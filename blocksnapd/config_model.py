@@ -216,6 +216,21 @@ class Verify(Frozen):
     )
 
 
+class Drill(Frozen):
+    """``drill``: how often a point is restored to a scratch place and checked, and by what.
+
+    ``key`` is a restore key, read by the process of the drill alone. ``run`` is an argv that ends
+    with status 0 when it finds nothing wrong.
+    """
+
+    every_s: Annotated[Duration, Field(ge=60)] = Field(default=7 * 86_400.0, alias="every")
+    key: AbsolutePath | None = None
+    run: tuple[Annotated[str, Field(min_length=1)], ...] = Field(default=(), strict=False)
+    scratch: AbsolutePath = "/var/tmp"  # noqa: S108 - for large files; the drill has its own there
+    restores: bool = Field(default=True, alias="restore")
+    timeout_s: Duration = Field(default=6 * 3600.0, alias="timeout")
+
+
 class Retry(Frozen):
     """The wait after a failed run: ``first_s``, then ``factor`` times more, up to ``max_s``."""
 
@@ -245,6 +260,7 @@ class Settings(Frozen):
     retry: Retry = Retry()
     block_size: Annotated[Size, _power_of_two(4 * KIB, 64 * KIB)] = 4 * KIB
     compression: Annotated[Packing, BeforeValidator(_packing)] = PACKING_DEFAULT
+    drill: Drill | None = None
 
 
 class Cow(Frozen):
@@ -272,6 +288,7 @@ class Volume(Frozen):
     compression: Packing
     retention: Retention | None = None
     verify: Verify = Verify()
+    drill: Drill | None = None
 
     @property
     def device(self) -> str:

@@ -30,6 +30,8 @@ from blocksnapd.metrics import Metrics
 from blocksnapd.runtime import notify
 from blocksnapd.runtime.clock import SystemClock
 from blocksnapd.runtime.supervise import Supervisor
+from blocksnapd.service.drill_book import DrillBook
+from blocksnapd.service.drill_task import DrillTask
 from blocksnapd.service.host_operations import HostOperations
 from blocksnapd.service.maintenance import MaintenanceTask
 from blocksnapd.service.opening import VolumeOpener, state_directory
@@ -93,9 +95,14 @@ async def _run_daemon(config: Config) -> None:
     plans = PlanBook(os.path.join(config.daemon.state_dir, "plans"))
     pruning = Pruning(plans, book, say=events.say, metrics=metrics)
     pruners = Pruners(config.targets, clock)
-    operations = HostOperations(
-        tasks, targets, book, events, clock, pruning=pruning, pruners=pruners
+    drill_book = DrillBook(os.path.join(config.daemon.state_dir, "drills"))
+    drills = DrillTask(
+        config, drill_book, book, _has_point(tasks), metrics=metrics, say=events.say, clock=clock
     )
+    operations = HostOperations(
+        tasks, targets, book, events, clock,
+        pruning=pruning, pruners=pruners, drills=drills, drill_book=drill_book,
+    )  # fmt: skip
     maintenance = MaintenanceTask(
         config, operations.refresh, metrics=metrics, say=events.say, clock=clock
     )
@@ -108,6 +115,7 @@ async def _run_daemon(config: Config) -> None:
             await _wait_until_open(opening)
             supervisor.eternal("targets", targets.run())
             supervisor.eternal("maintenance", maintenance.run())
+            supervisor.eternal("drills", drills.run())
             running = [supervisor.passing(f"volume {n}", t.run()) for n, t in tasks.items()]
             supervisor.eternal("watchdog", notify.feed_watchdog(clock, _is_alive(tasks, clock)))
             supervisor.eternal("status", _tell_status(operations, clock))
@@ -117,6 +125,7 @@ async def _run_daemon(config: Config) -> None:
             await stop.wait()
             await _stop_volumes(tasks, running)
             await pruning.close()
+            await drills.close()
             events.say("stopped", "the daemon stopped in good order")
             await events.flush()
             supervisor.stop()
@@ -252,6 +261,14 @@ async def _stop_volumes(tasks: dict[str, VolumeTask], running: list[asyncio.Task
         _, late = await asyncio.wait(running, timeout=STOP_S_MAX)
         for straggler in late:
             log.warning("%s did not end in time", straggler.get_name())
+
+
+def _has_point(tasks: dict[str, VolumeTask]) -> Callable[[str], bool]:
+    def check(name: str) -> bool:
+        opened = tasks[name].opened
+        return opened is not None and opened.catalogue.newest() is not None
+
+    return check
 
 
 def _is_alive(tasks: dict[str, VolumeTask], clock: SystemClock) -> Callable[[], bool]:

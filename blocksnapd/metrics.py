@@ -16,6 +16,8 @@ from prometheus_client import Counter, Gauge, Histogram, ProcessCollector, disab
 from blocksnapd import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from prometheus_client import CollectorRegistry
 
     from blocksnapd.config import Config
@@ -100,6 +102,12 @@ TABLE: Final = (
     Row("verified_bytes_total", "counter", SHIPPED, "Bytes of packs read whole by verify."),
     Row("corrupt_blocks", "gauge", SHIPPED,
         "Damaged blocks in the repository that some point needs, as of the last verify."),
+    Row("drill_interval_seconds", "gauge", VOLUME, "Configured time between drills."),
+    Row("drill_last_success_timestamp_seconds", "gauge", SHIPPED,
+        "Instant of the last drill that found nothing wrong. Absent: none yet."),
+    Row("drill_last_duration_seconds", "gauge", ("volume", "target", "step"),
+        "How long a step of the last drill took: readable, restored, fsck, check."),
+    Row("drill_failed", "gauge", SHIPPED, "1 if the last drill found something wrong."),
 )  # fmt: skip
 
 
@@ -156,6 +164,10 @@ class Metrics:
                 "untracked_blocks_total",
             ):
                 self._counters[name].labels(volume.name)
+            if volume.drill is not None:
+                seconds = volume.drill.every_s
+                self._gauges["drill_interval_seconds"].labels(volume.name).set(seconds)
+                self._gauges["drill_failed"].labels(*where)
             for result in RESULTS:
                 self._counters["runs_total"].labels(*where, "cycle", result)
             for reason in REASONS:
@@ -296,6 +308,16 @@ class Metrics:
         if is_whole:
             name = "verify_last_success_timestamp_seconds"
             self._gauges[name].labels(volume, target, kind).set(now)
+
+    def drilled(
+        self, volume: str, target: str, seconds: Mapping[str, float], *, is_good: bool, now: float
+    ) -> None:
+        """A drill of the volume ended at ``now``; its steps took so long."""
+        self._gauges["drill_failed"].labels(volume, target).set(not is_good)
+        for step, taken in seconds.items():
+            self._gauges["drill_last_duration_seconds"].labels(volume, target, step).set(taken)
+        if is_good:
+            self._gauges["drill_last_success_timestamp_seconds"].labels(volume, target).set(now)
 
     def _register(self, row: Row) -> None:
         name = f"blocksnap_{row.name}"

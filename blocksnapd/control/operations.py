@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from blocksnapd.control.drill_messages import Drill
     from blocksnapd.control.messages import (
         Event,
         FilesQuery,
@@ -142,6 +143,16 @@ class Operations(Protocol):
 
     async def cancel_run(self, run_id: str, who: Who) -> Run:
         """Ask a run to stop; it may still be stopping on return."""
+
+    async def drills(self, volume: str | None, since: float) -> list[Drill]:
+        """Return the evidence of drills, of one volume or of all, from an instant on."""
+
+    async def keep_drill(self, drill: Drill, who: Who) -> None:
+        """Keep the evidence of a drill that somebody made with a key of their own.
+
+        Raises:
+            NotFoundError: no such volume is configured. StateError: it could not be kept.
+        """
 
     def events(self, since: int, *, follow: bool) -> AsyncGenerator[Event, None]:
         """Yield events with ``seq`` above ``since``; with ``follow`` go on for ever."""

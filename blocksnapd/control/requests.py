@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from blocksnapd.control.drill_messages import read_drill
 from blocksnapd.control.messages import RunKind, parse_time
-from blocksnapd.errors import UsageError
+from blocksnapd.errors import FormatError, UsageError
 from blocksnapd.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from blocksnapd.control.drill_messages import Drill
     from blocksnapd.control.messages import FilesQuery, HoldRequest, RunRequest
     from blocksnapd.control.pause_messages import InPlaceRequest, PauseRequest, ResumeRequest
 
@@ -204,6 +206,18 @@ def parse_files(query: Mapping[str, str]) -> FilesQuery:
     return found
 
 
+def parse_drill(body: bytes) -> Drill:
+    """Return the body of POST /v1/drills.
+
+    Raises:
+        UsageError: it is no evidence of a drill.
+    """
+    try:
+        return read_drill(body)
+    except FormatError as error:
+        raise UsageError(error.message, effect="Nothing was kept.") from error
+
+
 def parse_wait(query: Mapping[str, str]) -> float | None:
     """Return the seconds of ``?wait=30s``, at most ``WAIT_MAX_S``; None: do not wait.
 
@@ -228,6 +242,20 @@ def parse_since(query: Mapping[str, str]) -> int:
     if len(text) > 20 or not text.removeprefix("-").isdecimal():
         raise UsageError(f"since: {text[:40]!r} is not a whole number")
     return int(text)
+
+
+def parse_instant(query: Mapping[str, str]) -> float:
+    """Return the instant of ``?since=2026-11-22T14:05:00Z``, 0 when it is left out.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if "since" not in query:
+        return 0.0
+    try:
+        return parse_time(query["since"]).timestamp()
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"since: {error}") from error
 
 
 def parse_flag(query: Mapping[str, str], name: str) -> bool:

@@ -17,6 +17,7 @@
     POST /v1/points/{selector}/undelete  bring a forgotten one back
     POST /v1/volumes/{volume}/pause      start no run by itself; …/resume takes that back
     POST /v1/volumes/{volume}/in-place   a worker that writes to it begins, goes on, ends
+    GET  /v1/drills[?volume=&since=]     evidence of drills; POST: keep that of another one
     GET  /v1/plans/{id}                  what a run of kind prune would do
     POST /v1/plans/{id}/apply            do exactly that
 
@@ -77,6 +78,8 @@ class Routes:
                 web.get("/v1/events", self._events),
                 web.get("/v1/health/live", self._live),
                 web.get("/v1/health/ready", self._ready),
+                web.get("/v1/drills", self._drills),
+                web.post("/v1/drills", self._keep_drill),
                 web.get("/v1/plans/{plan}", self._plan),
                 web.post("/v1/plans/{plan}/apply", self._apply_plan),
                 web.post("/v1/points/{selector:.+}/hold", self._hold),
@@ -172,6 +175,17 @@ class Routes:
         run = await self._operations.cancel_run(request.match_info["run"], who)
         log.info("%s cancelled run %s", _named(who), run["id"])
         return replies.document(run)
+
+    async def _drills(self, request: web.Request) -> web.Response:
+        since = requests.parse_instant(request.query)
+        drills = await self._operations.drills(request.query.get("volume"), since)
+        return replies.document({"schema": SCHEMA, "drills": drills})
+
+    async def _keep_drill(self, request: web.Request) -> web.Response:
+        drill, who = requests.parse_drill(await request.read()), unix_socket.who(_peer(request))
+        await self._operations.keep_drill(drill, who)
+        log.info("%s drilled %s: %s", _named(who), drill["volume"], drill["result"])
+        return replies.document(drill, status=201)
 
     async def _plan(self, request: web.Request) -> web.Response:
         return replies.document(await self._operations.plan(request.match_info["plan"]))

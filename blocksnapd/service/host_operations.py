@@ -13,6 +13,7 @@ from blocksnapd.control.messages import SCHEMA, format_time
 from blocksnapd.control.selectors import resolve_any
 from blocksnapd.errors import BlocksnapError, KeyMissingError, NotFoundError, StoreError, UsageError
 from blocksnapd.service.catalogue import Marks
+from blocksnapd.service.drill_answers import DrillAnswers
 from blocksnapd.service.leasing import hear
 from blocksnapd.service.prune_answers import PruneAnswers
 from blocksnapd.service.pruning import Place, policy_of_settings
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     )
     from blocksnapd.maintain.prune import Ledger
     from blocksnapd.ports import Clock
+    from blocksnapd.service.drill_book import DrillBook
+    from blocksnapd.service.drill_task import DrillTask
     from blocksnapd.service.prune_answers import Pruners
     from blocksnapd.service.pruning import Pruning
     from blocksnapd.service.runs import RunBook
@@ -51,7 +54,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class HostOperations(RunAnswers, PruneAnswers):
+class HostOperations(RunAnswers, PruneAnswers, DrillAnswers):
     """Answers from memory; the work is done by the volumes' tasks. Event loop only."""
 
     def __init__(
@@ -64,11 +67,14 @@ class HostOperations(RunAnswers, PruneAnswers):
         *,
         pruning: Pruning,
         pruners: Pruners,
+        drills: DrillTask,
+        drill_book: DrillBook,
     ) -> None:
         self._tasks = tasks
         self._targets = targets
         RunAnswers.__init__(self, book)
         PruneAnswers.__init__(self, pruning, clock)
+        DrillAnswers.__init__(self, drills, drill_book)
         self._pruners = pruners
         self._events = events
         self._clock = clock
@@ -162,6 +168,8 @@ class HostOperations(RunAnswers, PruneAnswers):
                     hint="Change [retention.NAME], or name the repository: --repo URL.",
                 )  # fmt: skip
             return await self.start_prune(request, who)
+        if request.get("kind") == "drill":
+            return self.start_drill(request, who)
         if request.get("kind") != "cycle":
             raise KeyMissingError(
                 f"the daemon holds no private key, so it can't {request.get('kind')} a point",

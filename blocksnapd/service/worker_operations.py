@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from blocksnapd import __version__
 from blocksnapd.control.messages import SCHEMA, format_time
 from blocksnapd.errors import BlocksnapError, CancelledRunError, NotFoundError, UsageError
+from blocksnapd.service.drill_answers import NoDrills
 from blocksnapd.service.drilling import drilling
 from blocksnapd.service.exporting import exporting
 from blocksnapd.service.files import copying, listing
@@ -54,7 +55,7 @@ IDLE_S: Final = 10.0  # long enough to ask how the last run ended
 _VERIFY_HINT = "What else is damaged tells: blocksnapctl --repo URL verify"
 
 
-class WorkerOperations(RunAnswers, PruneAnswers):
+class WorkerOperations(RunAnswers, PruneAnswers, NoDrills):
     """The port ``Operations`` over a bare repository. Event loop only."""
 
     def __init__(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
+from blocksnapd.control.drill_messages import is_asked_for
 from blocksnapd.control.messages import SCHEMA, format_time, problem
 from blocksnapd.control.selectors import resolve_any
 from blocksnapd.errors import BlocksnapError, NotFoundError, RefusedError
@@ -12,6 +13,7 @@ from blocksnapd.errors import BlocksnapError, NotFoundError, RefusedError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from blocksnapd.control.drill_messages import Drill
     from blocksnapd.control.messages import (
         Event,
         FilesQuery,
@@ -135,6 +137,7 @@ class MemoryOperations:
         self.parts: list[dict[str, Any]] = []
         self.queries: list[FilesQuery] = []
         self.plans: dict[str, Plan] = {}
+        self.drilled: list[Drill] = []
         self._runs: dict[str, Run] = {}
         self._moved = asyncio.Condition()
 
@@ -197,6 +200,15 @@ class MemoryOperations:
         """Return one point."""
         gone = [p for p in self.known if "forgotten" in p]
         return resolve_any(selector, await self.points(None), gone)
+
+    async def drills(self, volume: str | None, since: float) -> list[Drill]:
+        """Return what was kept."""
+        return [d for d in self.drilled if is_asked_for(d, volume, since)]
+
+    async def keep_drill(self, drill: Drill, who: Who) -> None:
+        """Keep one of a volume."""
+        await self.volume(drill["volume"])
+        self.drilled.append(drill)
 
     async def files(self, selector: str, query: FilesQuery) -> AsyncGenerator[dict[str, Any], None]:
         """Yield parts."""

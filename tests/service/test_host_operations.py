@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import CollectorRegistry
 
-from blocksnapd.config import Target
+from blocksnapd.config import Target, load
 from blocksnapd.control.events import EventLog
 from blocksnapd.errors import (
     KeyMissingError,
@@ -19,6 +19,8 @@ from blocksnapd.errors import (
     UsageError,
 )
 from blocksnapd.metrics import Metrics
+from blocksnapd.service.drill_book import DrillBook
+from blocksnapd.service.drill_task import DrillTask
 from blocksnapd.service.host_operations import HostOperations
 from blocksnapd.service.pausing import Pausing
 from blocksnapd.service.plans import PlanBook
@@ -46,10 +48,18 @@ class Host:
         self.mail.closed = StoreMissingError("the vault is gone", effect="none", hint="mount it")
         targets = TargetWatch({}, Metrics(CollectorRegistry()), home.clock)
         tasks = {HOME: home.task, MAIL: self.mail.task}
+        drill_book = DrillBook(str(path / "drills"))
+        text = 'schema = 1\n[target.near]\nurl = "/n"\nsource_key = "/k"\n[volume."/srv/x"]\n'
+        (path / "drills.toml").write_text(text)
+        config = load(str(path / "drills.toml"))
+        self.drills = DrillTask(
+            config, drill_book, home.book, lambda _: True,
+            metrics=Metrics(CollectorRegistry()), say=events.say, clock=home.clock,
+        )  # fmt: skip
         self.operations = HostOperations(
             tasks, targets, home.book, events, home.clock,
             pruning=Pruning(PlanBook(str(path / "plans")), home.book),
-            pruners=Pruners({"near": NEAR}, home.clock),
+            pruners=Pruners({"near": NEAR}, home.clock), drills=self.drills, drill_book=drill_book,
         )  # fmt: skip
         self.events = events
 
