@@ -166,6 +166,18 @@ def test_maintenance_and_verification(tmp_path: Path) -> None:
     assert (verify.structure_s, verify.data_per_day) == (7 * 86_400, 0.025)
 
 
+def test_drills(tmp_path: Path) -> None:
+    left_out = read(tmp_path, GOOD)
+    assert left_out.volumes["vg0/home"].drill is None
+    drill = 'drill = { every = "30d", key = "/k" }'
+    text = GOOD.replace("[defaults]", f"[defaults]\n{drill}")
+    text += 'drill = { run = ["/bin/check", "it"], restore = false, timeout = "1h" }\n'
+    found = read(tmp_path, text).volumes["vg0/home"].drill
+    assert found is not None
+    assert (found.every_s, found.key, found.run) == (30 * 86_400, "/k", ("/bin/check", "it"))
+    assert (found.restores, found.timeout_s, found.scratch) == (False, 3600, "/var/tmp")
+
+
 def test_conf_d_is_merged(tmp_path: Path) -> None:
     more = 'schema = 1\n[volume."vg0/mail"]\nevery = "1m"\n'
     config = read(tmp_path, GOOD, mail=more, daemon="[daemon]\nmax_parallel_runs = 7\n")
@@ -233,7 +245,11 @@ BAD = [
     ("[retention.s]\nkeep = ['all for 2h']\nmax_delete_pct = 101", "max_delete_pct must be less"),
     ("[retention.s]\nkeep = ['all for 2h']\nundelete = '0s'", "s.undelete must be greater"),
     ("[retention.s]\nkeep = ['all for 2h']\nkeep_tag = ['x']", "did you mean 'keep_tags'?"),
-    ("verify = { data = '5%' }", "verify.data '5%' is not a share of each day; write it like '5%/day'"),
+    ("verify = { data = '5%' }", "data '5%' is not a share of each day; write it like '5%/day'"),
+    ("drill = { every = '7d' }", "needs a key"),
+    ("drill = { key = 'restore.key' }", "must be an absolute path"),
+    ("drill = { key = '/k', every = '1s' }", "drill.every"),
+    ("drill = { key = '/k', run = '/bin/sh -c x' }", "drill.run"),
     ("verify = { data = '101%/day' }", "verify.data '101%' is not a share from 0% to 100%"),
     ("verify = { datum = '5%/day' }", "did you mean 'data'?"),
     ("compression = 'tiny'", "compression must be 'fast' or 'small', or {"),

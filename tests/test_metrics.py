@@ -76,6 +76,19 @@ def test_absence_means_never(metrics: Metrics) -> None:
     assert value(metrics, "corrupt_blocks", **MAIL) == 0
 
 
+def test_drills(metrics: Metrics) -> None:
+    name = "drill_last_success_timestamp_seconds"
+    assert value(metrics, name, **MAIL) is None
+    seconds = {"readable": 0.5, "restored": 60.0}
+    metrics.drilled(*MAIL.values(), seconds, is_good=True, now=7.0)
+    assert value(metrics, name, **MAIL) == 7
+    assert value(metrics, "drill_last_duration_seconds", **MAIL, step="restored") == 60
+    assert value(metrics, "drill_failed", **MAIL) == 0
+    metrics.drilled(*MAIL.values(), {"readable": 9.0}, is_good=False, now=8.0)
+    assert (value(metrics, name, **MAIL), value(metrics, "drill_failed", **MAIL)) == (7, 1)
+    assert value(metrics, "drill_last_duration_seconds", **MAIL, step="readable") == 9
+
+
 def test_a_run_that_commits(metrics: Metrics) -> None:
     metrics.run_started(**MAIL)
     metrics.run_progress(**MAIL, done=10, expected=40, now=7.0)

@@ -49,6 +49,7 @@ TESTED_THROUGH = {
     "blocksnapd.export.connection": "tests.export.test_server",
     "blocksnapd.runtime.process": "tests.flow.test_scan_flow",
     "blocksnapd.service.checkup": "tests.flow.test_scan_flow",
+    "blocksnapd.service.drill_run": "tests.flow.test_drill_flow",
     "blocksnapd.service.files": "tests.flow.test_files_flow",
     "blocksnapd.service.restoring": "tests.service.test_worker_operations",
     "blocksnapd.ship.prover": "tests.test_pipeline",

@@ -16,6 +16,7 @@ from blocksnapd.control import routes
 from blocksnapd.control.access import Access
 from blocksnapd.errors import BusyError, RefusedError, StoreFullError
 from tests.control.serving import run_command, serving
+from tests.control.test_drill_messages import evidence
 from tests.fakes.operations import plan
 
 DISK = "%2Fsrv%2Fdisk%20image.raw"
@@ -110,6 +111,21 @@ async def test_hold_release_undelete() -> None:
         status, found = await served.post(f"/v1/points/{gone}/hold", {"until": "soon"})
         assert (status, found["code"]) == (400, "E-USAGE")
         assert (await served.get(f"/v1/points/{gone}/hold"))[0] == 404
+
+
+async def test_drills() -> None:
+    async with serving() as served:
+        status, found = await served.post("/v1/drills", evidence())
+        assert (status, found["id"]) == (201, "d-0123abcd")
+        assert (await served.get("/v1/drills"))[1]["drills"] == [evidence()]
+        since = "/v1/drills?volume=vg0/home&since=2026-11-23T01:10:00.000Z"
+        assert len((await served.get(since))[1]["drills"]) == 1
+        assert (await served.get("/v1/drills?since=2026-11-24T00:00:00Z"))[1]["drills"] == []
+        assert (await served.get("/v1/drills?volume=vg0/mail"))[1]["drills"] == []
+        assert (await served.get("/v1/drills?since=yesterday"))[0] == 400
+        assert (await served.post("/v1/drills", evidence(volume="vg0/none")))[0] == 404
+        status, found = await served.post("/v1/drills", {"id": "x"})
+        assert (status, found["code"]) == (400, "E-USAGE")
 
 
 async def test_plans() -> None:
