@@ -27,7 +27,9 @@ JSON_TYPE: Final = "application/json"
 LINES_TYPE: Final = "application/x-ndjson"
 PROBLEM_TYPE: Final = "application/problem+json"
 
-RunKind = Literal["cycle", "restore", "in-place", "verify", "prune", "export", "copy", "drill"]
+RunKind = Literal[
+    "cycle", "restore", "in-place", "view", "verify", "prune", "export", "copy", "drill"
+]
 RunState = Literal["queued", "running", "done"]
 RunResult = Literal["success", "warning", "failed", "skipped", "cancelled"]
 VolumeState = Literal["protected", "late", "failing", "seeding", "unprotected"]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Who,
     )
     from blocksnapd.control.pause_messages import (
+        EndedViews,
         InPlaceRequest,
         Paused,
         PauseRequest,
@@ -116,6 +117,13 @@ class Operations(Protocol):
         Raises:
             NotFoundError: no such volume, or that lease is over. RefusedError, BusyError: it may
                 not begin.
+        """
+
+    async def end_views(self, volume: str, who: Who) -> EndedViews:
+        """End the kernel's views of a volume, and clear away what a crash left of some.
+
+        Raises:
+            NotFoundError: no such volume. BusyError: one is in use. Others: call again.
         """
 
     async def start_run(self, request: RunRequest, who: Who) -> Started:

@@ -40,6 +40,7 @@ class Paused(TypedDict, total=False):
 
     ``writing``: it may hold a mixture of ``safety``, the point from before, and ``point``.
     ``room``: bytes that can be written before its COW space is short; None: nobody knows.
+    ``directory`` is where that space's file is.
     """
 
     schema: int
@@ -52,3 +53,11 @@ class Paused(TypedDict, total=False):
     safety: str
     writing: bool
     room: int | None
+    directory: str
+
+
+class EndedViews(TypedDict):
+    """Reply to POST /v1/volumes/{volume}/end-views: what was done, in sentences."""
+
+    schema: int
+    done: list[str]

@@ -97,12 +97,14 @@ class _RunRequest(_Body):
 
 _NEEDED = {
     "cycle": ("volume",), "restore": ("point", "to"), "in-place": ("point", "daemon"),
+    "view": ("point", "daemon"),
     "verify": (), "prune": ("volume",), "export": (),
     "copy": ("point", "path", "to"), "drill": (),
 }  # fmt: skip
 _ALLOWED = {
     "cycle": {"volume", "tags", "full", "lease"},
     "in-place": {"point", "daemon"},
+    "view": {"point", "daemon", "writable"},
     "drill": {"point", "volume", "check", "scratch", "restores"},
     "copy": {"point", "path", "part", "to", "recursive", "overwrite"},
     "restore": {"point", "to", "overwrite", "new", "dry_run", "allow_damaged", "damaged_list"},

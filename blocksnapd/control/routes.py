@@ -17,6 +17,7 @@
     POST /v1/points/{selector}/undelete  bring a forgotten one back
     POST /v1/volumes/{volume}/pause      start no run by itself; …/resume takes that back
     POST /v1/volumes/{volume}/in-place   a worker that writes to it begins, goes on, ends
+    POST /v1/volumes/{volume}/end-views  end what shows it as it was
     GET  /v1/drills[?volume=&since=]     evidence of drills; POST: keep that of another one
     GET  /v1/plans/{id}                  what a run of kind prune would do
     POST /v1/plans/{id}/apply            do exactly that
@@ -88,6 +89,7 @@ class Routes:
                 web.post("/v1/volumes/{volume:.+}/pause", self._pause),
                 web.post("/v1/volumes/{volume:.+}/resume", self._resume),
                 web.post("/v1/volumes/{volume:.+}/in-place", self._in_place),
+                web.post("/v1/volumes/{volume:.+}/end-views", self._end_views),
                 web.post("/v1/runs", self._start_run),
                 web.post("/v1/runs/{run}/cancel", self._cancel_run),
             ]
@@ -232,6 +234,12 @@ class Routes:
         told = await self._operations.in_place(volume, wanted, who)
         log.info("%s restores %s in place: %s", _named(who), volume, dict(wanted))
         return replies.document(told)
+
+    async def _end_views(self, request: web.Request) -> web.Response:
+        volume, who = request.match_info["volume"], unix_socket.who(_peer(request))
+        found = await self._operations.end_views(volume, who)
+        log.info("%s ended the views of %s: %s", _named(who), volume, found["done"])
+        return replies.document(found)
 
     async def _stream(
         self, request: web.Request, source: AsyncGenerator[Any, None]

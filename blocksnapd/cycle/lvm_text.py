@@ -30,6 +30,7 @@ TAG_VOLUME = "blocksnap.volume="
 TAG_POINT = "blocksnap.point="
 COW_PV_TAG = "blocksnap_cow"
 SNAPSHOT_PREFIX = "bs_"
+VIEW_PREFIX = "bsview_"  # snapshots that a view stands on; no rotation knows them
 CHUNK_SIZE_MIN = 4096
 REPORT_SIZE_MAX = 32 * 1024 * 1024
 
@@ -278,8 +279,11 @@ def snapshots_of(volumes: list[LogicalVolume], origin: LogicalVolume) -> list[Lo
 
 
 def foreign_snapshots(volumes: list[LogicalVolume], origin: LogicalVolume) -> list[LogicalVolume]:
-    """Return the snapshots of ``origin`` that somebody else took."""
-    return [v for v in volumes if v.origin == origin.name and not v.is_ours]
+    """Return the snapshots of ``origin`` that somebody else took; a view's is nobody else's."""
+    return [
+        v for v in volumes
+        if v.origin == origin.name and not v.is_ours and not v.name.startswith(VIEW_PREFIX)
+    ]  # fmt: skip
 
 
 def unsuitable(origin: LogicalVolume) -> str:

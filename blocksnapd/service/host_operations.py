@@ -14,7 +14,7 @@ from blocksnapd.control.selectors import resolve_any
 from blocksnapd.errors import BlocksnapError, KeyMissingError, NotFoundError, StoreError, UsageError
 from blocksnapd.service.catalogue import Marks
 from blocksnapd.service.drill_answers import DrillAnswers
-from blocksnapd.service.leasing import hear
+from blocksnapd.service.leasing import end_views, hear
 from blocksnapd.service.prune_answers import PruneAnswers
 from blocksnapd.service.pruning import Place, policy_of_settings
 from blocksnapd.service.runs import RunAnswers
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Who,
     )
     from blocksnapd.control.pause_messages import (
+        EndedViews,
         InPlaceRequest,
         Paused,
         PauseRequest,
@@ -200,6 +201,10 @@ class HostOperations(RunAnswers, PruneAnswers, DrillAnswers):
     async def in_place(self, volume: str, request: InPlaceRequest, who: Who) -> Paused:
         """Hear from whoever restores a volume in place."""
         return await hear(self._task(volume), request, who)
+
+    async def end_views(self, volume: str, who: Who) -> EndedViews:  # noqa: ARG002
+        """End the kernel's views of a volume."""
+        return {"schema": SCHEMA, "done": await end_views(self._task(volume))}
 
     def events(self, since: int, *, follow: bool) -> AsyncGenerator[Event, None]:
         """Yield events after ``since``."""

@@ -28,14 +28,26 @@ async def hear(task: VolumeTask, request: InPlaceRequest, who: Who) -> Paused:
         _check_can(task)
         told = await asyncio.to_thread(pausing.begin, request.get("point", ""), who)
         task.wake()
-        return {**told, "room": await _room(task)}
+        return {**told, **await _space(task)}
     told = await asyncio.to_thread(
         pausing.note, lease, safety=request.get("safety"), writing=request.get("writing")
     )
     if request.get("done", False):
         await asyncio.to_thread(pausing.end, lease)
         task.wake()
-    return {**told, "room": await _room(task)}
+    return {**told, **await _space(task)}
+
+
+async def end_views(task: VolumeTask) -> list[str]:
+    """End what shows the volume of ``task`` as it was; return what was done, in sentences.
+
+    Raises:
+        RefusedError: its driver takes no snapshots. StoreError: it is not open.
+        BusyError: a view is in use. LvmError, HostError: call again to go on.
+    """
+    _check_can(task)
+    watch = task.opened.watch if task.opened else None
+    return await watch.end_views() if watch else []
 
 
 def _check_can(task: VolumeTask) -> None:
@@ -55,13 +67,14 @@ def _check_can(task: VolumeTask) -> None:
         )  # fmt: skip
 
 
-async def _room(task: VolumeTask) -> int | None:
-    """Return how much can be written before the COW space's disk is short; None: nobody knows."""
+async def _space(task: VolumeTask) -> Paused:
+    """Return how much can be written before the COW space's disk is short, and where that is."""
     watch = task.opened.watch if task.opened else None
     if watch is None:
-        return None
+        return {"room": None, "directory": ""}
     try:
         room = await asyncio.to_thread(watch.disk_room)
     except (BlocksnapError, OSError):
-        return None
-    return None if room is None else max(0, room[0] - room[1])
+        room = None
+    left = None if room is None else max(0, room[0] - room[1])
+    return {"room": left, "directory": watch.directory}

@@ -19,6 +19,13 @@ class Watch(Protocol):
     def disk_room(self) -> tuple[int, int] | None:
         """Return (bytes free, reserve) of the disk under the COW space; None: there is none."""
 
+    async def end_views(self) -> list[str]:
+        """End what shows the volume as it was, see ``cycle.view_device``; say what was done."""
+
+    @property
+    def directory(self) -> str:
+        """Where the COW space's file is; empty: it has none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:

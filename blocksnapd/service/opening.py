@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from blocksnapd.cycle import cow_space
+from blocksnapd.cycle import cow_space, view_device
 from blocksnapd.cycle.dm_ioctl import Control
 from blocksnapd.cycle.journal import Journal
 from blocksnapd.cycle.lvm_source import CowPlace, LvmSource
@@ -42,6 +42,7 @@ class LvmWatch:
 
     source: LvmSource
     space: SpaceSettings
+    lvm: Lvm
 
     def cow_use(self, point_id: str) -> tuple[int, int] | None:
         """Return (bytes used, size) of the snapshot's COW device; None: it has none."""
@@ -50,6 +51,15 @@ class LvmWatch:
     def disk_room(self) -> tuple[int, int] | None:
         """Return (bytes free, reserve) of the disk under the COW space."""
         return cow_space.disk_room(self.space.file).free, self.space.reserve
+
+    async def end_views(self) -> list[str]:
+        """End what shows the volume as it was; say what was done."""
+        return await view_device.end(self.lvm, self.source.volume, self.directory)
+
+    @property
+    def directory(self) -> str:
+        """Where the COW space's file is."""
+        return os.path.dirname(self.space.file)
 
 
 class VolumeOpener:
@@ -133,7 +143,7 @@ class VolumeOpener:
             open_cow=CowDevice,
             merge_chunks=merge_chunks,
         )
-        return source, LvmWatch(source, space)
+        return source, LvmWatch(source, space, self._lvm)
 
     def _journal(self, volume_id: str) -> Journal:
         name = self._settings.name

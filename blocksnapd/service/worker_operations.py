@@ -23,6 +23,7 @@ from blocksnapd.service.prune_answers import PruneAnswers
 from blocksnapd.service.restoring import restoring
 from blocksnapd.service.runs import RunAnswers
 from blocksnapd.service.verifying import verifying
+from blocksnapd.service.viewing import viewing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         Who,
     )
     from blocksnapd.control.pause_messages import (
+        EndedViews,
         InPlaceRequest,
         Paused,
         PauseRequest,
@@ -80,6 +82,7 @@ class WorkerOperations(RunAnswers, PruneAnswers, NoDrills):
             "drill": lambda request: drilling(request, points, points.directory),
             "export": lambda request: exporting(request, points),
             "in-place": lambda request: in_place(request, points),
+            "view": lambda request: viewing(request, points),
         }
 
     async def status(self) -> Status:
@@ -110,6 +113,10 @@ class WorkerOperations(RunAnswers, PruneAnswers, NoDrills):
         raise _no_volume(volume)
 
     async def in_place(self, volume: str, request: InPlaceRequest, who: Who) -> Paused:  # noqa: ARG002
+        """Refuse: a worker protects no volume."""
+        raise _no_volume(volume)
+
+    async def end_views(self, volume: str, who: Who) -> EndedViews:  # noqa: ARG002
         """Refuse: a worker protects no volume."""
         raise _no_volume(volume)
 

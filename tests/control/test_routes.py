@@ -92,6 +92,8 @@ async def test_pause_resume_and_a_restore_in_place() -> None:
         assert served.operations.in_place_heard == [{"point": "p7"}]
         assert (await served.post("/v1/volumes/vg0%2Fhome/in-place", {}))[0] == 400
         assert (await served.post("/v1/volumes/nothing/pause", {}))[0] == 404
+        status, found = await served.post("/v1/volumes/vg0%2Fhome/end-views", {})
+        assert (status, len(found["done"])) == (200, 1)
 
 
 async def test_hold_release_undelete() -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Who,
     )
     from blocksnapd.control.pause_messages import (
+        EndedViews,
         InPlaceRequest,
         Paused,
         PauseRequest,
@@ -190,6 +191,11 @@ class MemoryOperations:
         await self.volume(volume)
         self.in_place_heard.append(request)
         return {"schema": SCHEMA, "id": "z1", "safety": "", "writing": False, "room": None}
+
+    async def end_views(self, volume: str, who: Who) -> EndedViews:
+        """End the one view there is."""
+        await self.volume(volume)
+        return {"schema": SCHEMA, "done": ["Ended the view /dev/mapper/blocksnap-view-x-p1."]}
 
     async def points(self, volume: str | None, *, with_forgotten: bool = False) -> list[Point]:
         """Return points."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from blocksnapd.errors import BusyError, NotFoundError, RefusedError, StoreError
-from blocksnapd.service.leasing import hear
+from blocksnapd.service.leasing import end_views, hear
 from tests.service.bench import ROOT, SETTINGS, Bench
 
 if TYPE_CHECKING:
@@ -24,6 +24,11 @@ class Disk:
 
     def cow_use(self, point_id: str) -> tuple[int, int] | None:
         return 0, 1 << 20
+
+    directory = "/mnt/snapshots"
+
+    async def end_views(self) -> list[str]:
+        return ["Ended the view /dev/mapper/blocksnap-view-x-p1."]
 
     def disk_room(self) -> tuple[int, int] | None:
         return 5000, 2000
@@ -43,6 +48,8 @@ async def test_from_the_beginning_to_the_end(tmp_path: Path) -> None:
             await hear(bench.task, {"point": "p8"}, ME)
         told = await hear(bench.task, {"id": told["id"], "safety": "p9", "writing": True}, ME)
         assert (told["safety"], told["writing"]) == ("p9", True)
+        assert told["directory"] == "/mnt/snapshots"
+        assert await end_views(bench.task) == ["Ended the view /dev/mapper/blocksnap-view-x-p1."]
         await hear(bench.task, {"id": told["id"], "done": True}, ME)
         assert not bench.task.pausing.holds()
         with pytest.raises(NotFoundError):

@@ -408,6 +408,11 @@ class FakeWatch:
             raise self.trouble
         return self.used.get(point_id, 0), 1000
 
+    directory = "/mnt/snapshots"
+
+    async def end_views(self) -> list[str]:
+        return []
+
     def disk_room(self) -> tuple[int, int] | None:
         return self.free, 100
 
