@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from blocksnapctl import render
+from blocksnapctl import render, render_restore
 from blocksnapctl.client import WaitOverError
 from blocksnapd.control.messages import (
+    EXIT_DAMAGED,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -67,7 +68,7 @@ def last_of(
             if output.as_json and is_data:
                 output.document(last)
             else:
-                output.progress(render.progress(last))
+                output.progress(render_restore.progress(last))
     except KeyboardInterrupt:
         output.say(f"Run {run_id} {_afterwards(run_id, is_ours=is_ours)}")
         raise
@@ -104,4 +105,7 @@ def _ended(run: Run, output: Output) -> int:
     result, error = run.get("result"), run.get("error")
     if result == "failed":
         return output.problem(error) if error else EXIT_FAILED
+    if run.get("damaged_bytes"):
+        output.say(f"Not all of it is what it was: see {run.get('damaged_list')}")
+        return EXIT_DAMAGED
     return _CODES.get(str(result), EXIT_FAILED)

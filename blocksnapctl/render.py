@@ -248,7 +248,9 @@ def run_ended(run: Run) -> str:
         lines.append(f"  {run['reason']}")
     lines += [f"  warning: {text}" for text in run.get("warnings", [])]
     if run.get("kind") == "restore" and run.get("result") in {"success", "warning"}:
-        lines.append(f"restored {run.get('point', '')} to {run.get('to', '')}")
+        kept = run.get("kept_bytes")
+        before = f"; {format_size(kept)} of it were there from before" if kept else ""
+        lines.append(f"restored {run.get('point', '')} to {run.get('to', '')}{before}")
     elif run.get("kind") == "copy":
         if run.get("result") in {"success", "warning"}:
             lines.append(f"copied out of {run.get('point', '')} to {run.get('to', '')}")

@@ -49,13 +49,14 @@ class DeviceTarget:
 
     kind: Literal["device"] = "device"
 
-    def __init__(self, path: str) -> None:
-        """Open ``path`` for this restore alone.
+    def __init__(self, path: str, *, is_new: bool = False) -> None:
+        """Open ``path`` for this restore alone; of a new one what the image leaves is zeroed.
 
         Raises:
             OSError: EBUSY when somebody else holds it; or it cannot be opened.
         """
         self.path = path
+        self._is_new = is_new
         self._size = 0
         self._head = bytearray()
         self._touched = False
@@ -93,6 +94,8 @@ class DeviceTarget:
         for part in gaps:
             for start, end in zip(part.starts.tolist(), part.ends.tolist(), strict=True):
                 self._zero_all(start, end, advance)
+        if self._is_new:  # the disk under it had other tenants
+            self._zero_all(size, os.lseek(self._fd, 0, os.SEEK_END), lambda _: None)
 
     def _zero_all(self, start: int, end: int, advance: Callable[[int], None]) -> None:
         for at in range(start, end, _ZERO_STEP):

@@ -159,6 +159,7 @@ class Resume:
 
     def forget(self) -> None:
         """Remove the journal: there is nothing to go on with."""
+        self.has_batches = False
         try:
             self._journal.remove()
         except OSError as error:

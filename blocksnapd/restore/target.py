@@ -36,7 +36,8 @@ class TargetPlan:
 
     ``path`` is a file's real one, links followed; a device keeps the name it was given (nobody
     knows /dev/dm-7). ``size`` is a device's bytes, 0 for a file.
-    ``replaces``: what is there now goes. ``notes`` are sentences the operator should read.
+    ``replaces``: what is there now goes. ``is_new``: made for this restore, so nobody's content
+    is on it. ``notes`` are sentences the operator should read.
     """
 
     path: str
@@ -44,6 +45,7 @@ class TargetPlan:
     size: int
     replaces: bool
     notes: tuple[str, ...] = ()
+    is_new: bool = False
 
 
 def examine(
@@ -53,6 +55,7 @@ def examine(
     data_size: int,
     overwrite: bool = False,
     keep_out: Iterable[str] = (),
+    is_new: bool = False,
 ) -> TargetPlan:
     """Return what restoring to ``path`` would do. Blocking; changes nothing.
 
@@ -62,6 +65,7 @@ def examine(
         data_size: Bytes of the image that are not zero, what a sparse file takes.
         overwrite: Whether an existing file, or what a device is seen to hold, may be replaced.
         keep_out: Directories that must not be written to: the repository's.
+        is_new: Whether ``path`` is a device that was made for this restore.
 
     Raises:
         RefusedError: a guard said no; the message says why and what to do.
@@ -72,7 +76,7 @@ def examine(
     try:
         mode = os.stat(real).st_mode if os.path.lexists(real) else None
         if mode is not None and stat.S_ISBLK(mode):
-            return _examine_device(os.path.abspath(path), image_size, overwrite)
+            return _examine_device(os.path.abspath(path), image_size, overwrite, is_new=is_new)
         _refuse_places(real, keep_out)
         if mode is not None:
             _refuse_existing(real, mode, overwrite)
@@ -91,7 +95,7 @@ def open_target(plan: TargetPlan, *, keeps: bool = False) -> FileTarget | Device
     """
     try:
         if plan.kind == "device":
-            return DeviceTarget(plan.path)
+            return DeviceTarget(plan.path, is_new=plan.is_new)
         return FileTarget(plan.path, replaces=plan.replaces, keeps=keeps)
     except OSError as error:
         if plan.kind == "device" and error.errno == errno.EBUSY:
@@ -99,7 +103,9 @@ def open_target(plan: TargetPlan, *, keeps: bool = False) -> FileTarget | Device
         raise _failed(plan.path, error) from error
 
 
-def _examine_device(path: str, image_size: int, overwrite: bool) -> TargetPlan:
+def _examine_device(
+    path: str, image_size: int, overwrite: bool, *, is_new: bool
+) -> TargetPlan:  # fmt: skip
     if device_use.users(path):
         raise _in_use(path)
     try:
@@ -114,6 +120,8 @@ def _examine_device(path: str, image_size: int, overwrite: bool) -> TargetPlan:
         found = signatures.find(lambda offset, length: os.pread(fd, length, offset), size)
     finally:
         os.close(fd)
+    if is_new:
+        return TargetPlan(path, "device", size, replaces=False, is_new=True)
     _refuse_content(path, found, overwrite)
     notes = []
     if found is not None:
@@ -175,7 +183,8 @@ def _refuse_places(path: str, keep_out: Iterable[str]) -> None:
         raise RefusedError(
             f"There is no block device {path}.",
             effect=f"A file under /dev would be kept in memory and lost. {_UNTOUCHED}",
-            hint="Correct the name of the device (see lsblk), or name a file elsewhere.",
+            hint="Correct the name of the device (see lsblk), or name a file elsewhere. A logical "
+            "volume that does not exist yet is made with: --to VG/LV.",
         )
 
 

@@ -1,19 +1,29 @@
-"""A run of a worker that restores a whole point to a file or device."""
+"""A run of a worker that restores a whole point: to a file, a device, or a volume it makes."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from blocksnapd.errors import FormatError, KeyMissingError, StoreError, UsageError
+from blocksnapd.cycle import new_volume
+from blocksnapd.cycle.lvm import Lvm
+from blocksnapd.errors import (
+    BlocksnapError,
+    FormatError,
+    KeyMissingError,
+    StoreError,
+    UsageError,
+)
 from blocksnapd.restore.full import restore_full
 from blocksnapd.restore.journal import JOURNAL_SUFFIX, Journal
 from blocksnapd.restore.resume import Resume
-from blocksnapd.restore.target import examine, open_target
+from blocksnapd.restore.target import TargetPlan, examine, open_target
 from blocksnapd.runtime import durable
 from blocksnapd.service import salvaging
 from blocksnapd.service.jobs import Job
+from blocksnapd.service.restore_plan import planned
 from blocksnapd.store.runs import Runs
 from blocksnapd.units import format_size
 
@@ -21,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blocksnapd.control.messages import Run, RunRequest
+    from blocksnapd.cycle.new_volume import NewVolume
     from blocksnapd.model import U64
     from blocksnapd.restore.progress import Progress
-    from blocksnapd.restore.target import TargetPlan
     from blocksnapd.service.runs import LiveRun
     from blocksnapd.service.worker_points import WorkerPoints
     from blocksnapd.store.image import Image
@@ -61,16 +71,21 @@ class Restoring:
         self._run, self._cancelled = run, cancelled
         self._told: Run = {}  # what the run tells besides
         self._warnings: list[str] = []
+        self._lvm = Lvm()
+        self._resume: Resume | None = None
 
     def do(self) -> None:
-        """Restore.
+        """Restore, or plan it.
 
         Raises:
             ChecksumError: the point is damaged, and that is not allowed; or the target is.
-            Otherwise as ``examine`` and ``restore_full``.
+            Otherwise as ``new_volume.plan``, ``examine`` and ``restore_full``.
         """
         image = self._points.open_image(self._run.point)
         try:
+            if self._request.get("dry_run"):
+                self._plan(image)
+                return
             if self._request.get("allow_damaged"):
                 image = self._around_damage(image)
             self._restore(image)
@@ -85,6 +100,20 @@ class Restoring:
             raise salvaging.refusal(image, damage, self._points, error=error) from error
         finally:
             image.close()
+
+    def _plan(self, image: Image) -> None:
+        """Tell what would be done; nothing is changed."""
+        if self._request.get("new"):
+            new = asyncio.run(new_volume.plan(self._lvm, self._run.to, image.size))
+            plan = TargetPlan(new.path, "device", new.size, replaces=False, is_new=True)
+            size = new.size
+        else:
+            plan, size = self._examine(image), None
+        journal = _journal(plan, image)
+        kept = journal.blocks() * image.block_size if journal is not None else 0
+        self._run.phase = "plan"
+        found = planned(image, plan, self._points, kept=kept, volume_size=size)
+        self._run.more = {"planned": found}
 
     def _around_damage(self, image: Image) -> Image:
         """Return what is left of ``image``; what is lost is listed in a file, if anything is."""
@@ -103,13 +132,25 @@ class Restoring:
         return image.without(damage.lost, damage.unmapped)
 
     def _restore(self, image: Image) -> None:
-        plan = self._examine(image)
+        if not self._request.get("new"):
+            self._write(image, self._examine(image))
+            return
+        new = asyncio.run(new_volume.plan(self._lvm, self._run.to, image.size))
+        asyncio.run(new_volume.make(self._lvm, new))
+        try:
+            self._write(image, self._examine(image, is_new=True))
+        except BlocksnapError as error:
+            self._clear_away(new, error)
+            raise
+        asyncio.run(new_volume.finish(self._lvm, new))
+
+    def _write(self, image: Image, plan: TargetPlan) -> None:
         self._run.warnings = [*self._warnings, *plan.notes]
         journal = _journal(plan, image)
         keeps = journal is not None and bool(journal.read())
         keeps = keeps and not (plan.kind == "device" and plan.replaces)
         target = open_target(plan, keeps=keeps)
-        resume = None if journal is None else Resume(journal, _without(image))
+        self._resume = resume = None if journal is None else Resume(journal, _without(image))
         if resume is not None and not keeps:
             resume.distrust()
         report = restore_full(
@@ -120,13 +161,29 @@ class Restoring:
         run.phases = {"write": report.write_s, "verify": report.verify_s}
         run.more = {**self._told, "kept_bytes": report.kept_bytes}
 
-    def _examine(self, image: Image) -> TargetPlan:
+    def _clear_away(self, new: NewVolume, error: BlocksnapError) -> None:
+        """Remove a volume that was made in vain, unless it can be gone on with.
+
+        One that was there stays: another restore may have finished it meanwhile.
+        """
+        if new.is_there or (self._resume is not None and self._resume.has_batches):
+            error.effect += f" {new.name} stays as it is, to go on with."
+            return
+        try:
+            asyncio.run(new_volume.remove(self._lvm, new))
+        except BlocksnapError as trouble:
+            error.effect += f" {new.name} could not be removed: {trouble.message}"
+        else:
+            error.effect += f" {new.name} was removed again."
+
+    def _examine(self, image: Image, *, is_new: bool = False) -> TargetPlan:
         return examine(
             self._run.to,
             image_size=image.size,
             data_size=image.data_size(),
             overwrite=self._request.get("overwrite", False),
             keep_out=[self._points.directory],
+            is_new=is_new,
         )
 
     def _progress(self, now: Progress) -> None:

@@ -184,6 +184,15 @@ class WorkerPoints:
         ids = {m["id"] for m in listed if "forgotten" not in m}
         return sorted((p for p in found if p.facts.point_id in ids), key=lambda p: p.seq)
 
+    def is_suspect(self, point: RestorePoint) -> bool:
+        """Say whether the next point found that the volume had held something else."""
+        volume_id = point.facts.volume_id
+        after = [
+            p for p in self._points.values() if p.facts.volume_id == volume_id and p.seq > point.seq
+        ]
+        following = min(after, key=lambda p: p.seq, default=None)
+        return following is not None and following.facts.proof.mismatched_blocks > 0
+
     def named(self, point_id: str) -> RestorePoint:
         """Return the point with this id, which was found by ``point``."""
         return self._points[point_id]

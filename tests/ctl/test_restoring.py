@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import io
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from blocksnapctl import restoring
+from blocksnapctl.arguments import parse
+from blocksnapctl.commands import Context
+from blocksnapctl.output import Output
+from blocksnapctl.restoring import Place, place_of
+from blocksnapd.errors import RefusedError, UsageError
 from tests.ctl.calling import call
 
 if TYPE_CHECKING:
@@ -30,3 +38,64 @@ def test_chosen_by_time(tmp_path: Path) -> None:
     said = restored(tmp_path, "vg0/home", "--before", "2026-11-22 14:04")
     assert said.startswith("before 2026-11-22 14:04 read as 2026-11-22 14:04:00Z; the point is of")
     assert "p0002000000000000 of vg0/home" in said
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_where_to(elsewhere: Path) -> None:
+    (elsewhere / "images").mkdir()
+    for text, wanted in {
+        "image": Place(f"{elsewhere}/image", is_new=False),
+        "/dev/vg0/back": Place("/dev/vg0/back", is_new=False),
+        "./vg0/back": Place(f"{elsewhere}/vg0/back", is_new=False),
+        "../x": Place(f"{elsewhere.parent}/x", is_new=False),
+        "images/x": Place(f"{elsewhere}/images/x", is_new=False),
+        "a/b/c": Place(f"{elsewhere}/a/b/c", is_new=False),
+        "vg0/back": Place("/dev/vg0/back", is_new=True),
+    }.items():
+        assert place_of(text) == wanted
+    (elsewhere / "shm").mkdir()  # also a directory in /dev
+    with pytest.raises(RefusedError, match="may be a file here or a logical volume"):
+        place_of("shm/back")
+
+
+def request_of(*words: str) -> dict[str, Any]:
+    """Return what a command line asks of a worker."""
+    arguments = parse(["restore", "p1", *words, "--key", "k"], socket_path=None)
+    output = Output(io.StringIO(), io.StringIO(), arguments, {})
+    return restoring._request(Context(arguments, output, []), place_of(arguments.to))
+
+
+def test_what_is_asked_of_the_worker(elsewhere: Path) -> None:
+    plain = {"kind": "restore", "to": f"{elsewhere}/out", "overwrite": False}
+    assert request_of("--to", "out") == plain
+    allowed = {"allow_damaged": True, "damaged_list": f"{elsewhere}/out.damaged"}
+    assert request_of("--to", "out", "--allow-damaged") == plain | allowed
+    named = request_of("--to", "out", "--allow-damaged", "--damaged-list", "here")
+    assert named["damaged_list"] == f"{elsewhere}/here"
+    of_device = request_of("--to", "/dev/null", "--allow-damaged", "--yes")
+    assert (of_device["damaged_list"], of_device["overwrite"]) == (
+        f"{elsewhere}/null.damaged",
+        True,
+    )
+    new = request_of("--to", "vg0/back", "--allow-damaged")
+    assert (new["to"], new["new"], new["overwrite"]) == ("/dev/vg0/back", True, False)
+    assert new["damaged_list"] == f"{elsewhere}/back.damaged"
+    (elsewhere / "old").write_text("precious")
+    planned = request_of("--to", "old", "--dry-run")  # asks nothing, and touches nothing
+    assert planned == plain | {"to": f"{elsewhere}/old", "overwrite": True, "dry_run": True}
+    with pytest.raises(RefusedError):
+        request_of("--to", "old")
+    with pytest.raises(UsageError, match="belongs to --allow-damaged"):
+        request_of("--to", "out", "--damaged-list", "x")
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--allow-damaged", "--damaged-list=x"])
+def test_in_place_knows_neither_plan_nor_damage(option: str) -> None:
+    found = call("restore", "p1", "--in-place", option, "--key", "k")
+    assert found.code == 2
+    assert f"{option.partition('=')[0]} is not for --in-place" in found.err
