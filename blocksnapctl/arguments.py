@@ -161,20 +161,12 @@ def _doing(verb: _Verb) -> None:
     restore = verb("restore", "Write a point's content to a file or device, and check it.")
     restore.add_argument("point", nargs="?", metavar="POINT", help="without anything: be guided")
     where = restore.add_mutually_exclusive_group()
-    where.add_argument(
-        "--to", metavar="PATH|VG/LV", help="a new file, a device, or a volume that is to be made"
-    )
+    where.add_argument("--to", metavar="PATH", help="a new file, or a device")
     where.add_argument(
         "--in-place", action="store_true",
         help="the volume itself: writes what differs, after a point to undo it by was made",
     )  # fmt: skip
     _time_options(restore)
-    restore.add_argument("-n", "--dry-run", action="store_true", help="show the plan, do nothing")
-    restore.add_argument(
-        "--allow-damaged", action="store_true",
-        help="also a point that is not whole; what is lost is listed in a file",
-    )  # fmt: skip
-    restore.add_argument("--damaged-list", metavar="FILE", help="that file (default: PATH.damaged)")
     _key_options(restore, is_needed=False)
     verify = verb("verify", "Read points back and compare every block with its checksum.")
     verify.add_argument("item", nargs="?", metavar="VOLUME|POINT")
@@ -212,6 +204,7 @@ def _doing(verb: _Verb) -> None:
     pause.add_argument("--reason", metavar="TEXT", help="why, for whoever looks at status")
     resume = verb("resume", "Make points of a paused volume again.")
     resume.add_argument("volume", metavar="VOLUME")
+    _drilling(verb)
     cancel = verb("cancel", "Stop a run.")
     cancel.add_argument("run", metavar="RUN")
 
@@ -233,6 +226,25 @@ def _files(verb: _Verb) -> None:
     cp.add_argument("-r", "--recursive", action="store_true", help="a directory and all in it")
     cp.add_argument(
         "--overwrite", action="store_true", help="replace files and fill directories that exist"
+    )
+
+
+def _drilling(verb: _Verb) -> None:
+    drill = verb("drill", "Restore a point to a scratch place, check it, keep the evidence.")
+    drill.add_argument("item", metavar="VOLUME|POINT", help="of a volume the newest point")
+    _time_options(drill)
+    drill.add_argument(
+        "--check", metavar="COMMAND",
+        help="run this too; it finds BLOCKSNAP_IMAGE and BLOCKSNAP_NBD_URI in its environment, "
+        "and ends with 0 when all is well",
+    )  # fmt: skip
+    drill.add_argument("--scratch", metavar="DIR", help="with room for it (default /var/tmp)")
+    drill.add_argument("--no-restore", action="store_true", help="only open it, and --check")
+    _key_options(drill, is_needed=False)
+    report = verb("report", "Show the drills that were made, for whoever has to be shown.")
+    report.add_argument("volume", nargs="?", metavar="VOLUME")
+    report.add_argument(
+        "--since", type=_duration, default="30d", metavar="TIME", help="so far back (default 30d)"
     )
 
 

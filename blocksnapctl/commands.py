@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from blocksnapctl import render
 from blocksnapctl.choosing import found_point, only_repository, repository_of, selector_of
 from blocksnapctl.client import Client, ProblemError, WaitOverError
+from blocksnapctl.drilling import drill, report
 from blocksnapctl.exporting import export
 from blocksnapctl.files import cp, ls
 from blocksnapctl.following import follow
@@ -278,5 +279,6 @@ VERBS: dict[str, Callable[[Context], int]] = {
     "status": status, "points": points, "runs": runs, "show": show, "events": events,
     "run": run, "cancel": cancel, "restore": restore, "verify": verify, "export": export,
     "ls": ls, "cp": cp, "pause": pause, "resume": resume,
+    "drill": drill, "report": report,
     "prune": prune, "hold": hold, "release": release, "undelete": undelete,
 }  # fmt: skip
