@@ -161,12 +161,20 @@ def _doing(verb: _Verb) -> None:
     restore = verb("restore", "Write a point's content to a file or device, and check it.")
     restore.add_argument("point", nargs="?", metavar="POINT", help="without anything: be guided")
     where = restore.add_mutually_exclusive_group()
-    where.add_argument("--to", metavar="PATH", help="a new file, or a device")
+    where.add_argument(
+        "--to", metavar="PATH|VG/LV", help="a new file, a device, or a volume that is to be made"
+    )
     where.add_argument(
         "--in-place", action="store_true",
         help="the volume itself: writes what differs, after a point to undo it by was made",
     )  # fmt: skip
     _time_options(restore)
+    restore.add_argument("-n", "--dry-run", action="store_true", help="show the plan, do nothing")
+    restore.add_argument(
+        "--allow-damaged", action="store_true",
+        help="also a point that is not whole; what is lost is listed in a file",
+    )  # fmt: skip
+    restore.add_argument("--damaged-list", metavar="FILE", help="that file (default: PATH.damaged)")
     _key_options(restore, is_needed=False)
     verify = verb("verify", "Read points back and compare every block with its checksum.")
     verify.add_argument("item", nargs="?", metavar="VOLUME|POINT")
