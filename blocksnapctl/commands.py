@@ -16,6 +16,7 @@ from blocksnapctl.following import follow
 from blocksnapctl.pausing import pause, resume
 from blocksnapctl.pruning import hold, prune, release, undelete
 from blocksnapctl.restoring import restore
+from blocksnapctl.viewing import view
 from blocksnapctl.zone import local_now
 from blocksnapd.control.messages import (
     EXIT_OK,
@@ -280,5 +281,5 @@ VERBS: dict[str, Callable[[Context], int]] = {
     "run": run, "cancel": cancel, "restore": restore, "verify": verify, "export": export,
     "ls": ls, "cp": cp, "pause": pause, "resume": resume,
     "drill": drill, "report": report,
-    "prune": prune, "hold": hold, "release": release, "undelete": undelete,
+    "view": view, "prune": prune, "hold": hold, "release": release, "undelete": undelete,
 }  # fmt: skip
