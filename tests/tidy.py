@@ -44,6 +44,7 @@ TESTED_THROUGH = {
     "blocksnapd.cycle.dm_stack": "tests.lab.test_lvm_kill",
     "blocksnapd.cycle.guard": "tests.lab.test_lvm_orphan",
     "blocksnapd.cycle.lvm_errors": "tests.lab.test_lvm_trouble",
+    "blocksnapd.cycle.new_volume": "tests.lab.test_new_volume",
     "blocksnapd.cycle.snapshot_content": "tests.lab.test_lvm_source",
     "blocksnapd.cycle.volume_repair": "tests.lab.test_lvm_kill",
     "blocksnapd.export.connection": "tests.export.test_server",

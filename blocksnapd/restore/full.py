@@ -289,6 +289,7 @@ class _Restore:
             resume.begin(target)
             return None
         meter.enter("check")
+        meter.advance(self._work - self._data_size)  # the gaps, which are clear
         with target.reader() as reader:
             kept = resume.keep(batches, reader, image.block_size, self._look)
         self._sum.add_sum(kept.content_sum)
