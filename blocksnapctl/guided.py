@@ -19,7 +19,7 @@ from blocksnapctl.client import ProblemError
 from blocksnapctl.output import printable
 from blocksnapctl.program import WorkerFailedError
 from blocksnapctl.zone import local_now
-from blocksnapd.control.messages import EXIT_INTERRUPTED, Problem, problem
+from blocksnapd.control.messages import EXIT_DAMAGED, EXIT_INTERRUPTED, Problem, problem
 from blocksnapd.errors import BlocksnapError, UsageError
 from blocksnapd.units import format_count, format_size
 
@@ -113,15 +113,14 @@ class Guide:
             self.say(f"There is no point in {repo}.")
             raise EndedError
         point = self._point(client, self._volume(every), every)
-        to = self._target(point, repo)
         reading = ["--repo", repo, "--key", key]
         if (file := self._context.arguments.passphrase_file) is not None:
             reading += ["--passphrase-file", file]
-        words = ["restore", point["id"], "--to", to, *reading]
-        if os.path.lexists(to):
-            words.append("--yes")
-        self._show_plan(point, to, words, ["export", point["id"], *reading])
-        return self._typed(words, worker)
+        self._context.adopt(worker)
+        while True:
+            words = ["restore", point["id"], "--to", self._target(point, repo), *reading]
+            if (words := self._planned(words)) and self._is_wanted(words, point, reading):
+                return self._typed(words)
 
     # --- the questions -------------------------------------------------------------------------
 
@@ -209,41 +208,58 @@ class Guide:
         return None
 
     def _target(self, point: Point, repo: str) -> str:
+        from blocksnapctl.restoring import place_of  # which began this
+
         self.say(
-            f"\nWhere to? A new file on a disk with room for {format_size(point['size'])}, or a "
-            "device of at least\nthat size that nothing uses. Not onto the disk that failed."
+            f"\nWhere to? A new file on a disk with room for {format_size(point['size'])}, a "
+            "device of at least that size\nthat nothing uses, or VG/LV, a volume that is made for "
+            "it. Not onto the disk that failed."
         )
         while True:
-            found = os.path.abspath(os.path.expanduser(self._ask("Restore to", None)))
-            if os.path.isdir(found):
-                self.say(f"{found} is a directory: name a file in it.")
-            elif not os.path.isdir(os.path.dirname(found)):
-                self.say(f"There is no directory {os.path.dirname(found)}.")
-            elif os.path.commonpath([found, os.path.abspath(repo)]) == os.path.abspath(repo):
+            found = os.path.expanduser(self._ask("Restore to", None))
+            try:
+                place = place_of(found)
+            except BlocksnapError as error:
+                self._told(problem(error))
+                continue
+            if place.is_new:
+                return found
+            if os.path.isdir(place.path):
+                self.say(f"{place.path} is a directory: name a file in it.")
+            elif not os.path.isdir(os.path.dirname(place.path)):
+                self.say(f"There is no directory {os.path.dirname(place.path)}.")
+            elif os.path.commonpath([place.path, os.path.abspath(repo)]) == os.path.abspath(repo):
                 self.say("That is inside the repository, which is to stay as it is.")
             else:
-                return found
+                return place.path
 
-    def _show_plan(self, point: Point, to: str, words: list[str], looking: list[str]) -> None:
-        exists = os.path.lexists(to)
-        when = render.short_time(point["time"], local_now())
+    def _planned(self, words: list[str]) -> list[str]:
+        """Show what the command would do; return it, complete, or nothing if it would not."""
+        self.say("\nThe plan")
+        code = self._typed([*words, "--dry-run"])
+        if code == EXIT_DAMAGED:
+            question = "It is damaged. Restore what is whole, and list what is not?"
+            words = [*words, "--allow-damaged"] if self._is_yes(question, is_default=False) else []
+        elif code:
+            return []
+        return [*words, "--yes"] if words and os.path.lexists(words[3]) else words
+
+    def _is_wanted(self, words: list[str], point: Point, reading: list[str]) -> bool:
+        if "--yes" in words:
+            self.say(f"\nWHAT IS IN {words[3]} NOW WILL BE LOST.")
         self.say(
-            f"\nThe plan\n"
-            f"  point   {point['id']} of {point['volume']}, {when}, "
-            f"{point.get('consistency', '?')}-consistent\n"
-            f"  to      {to}{' - WHAT IS THERE NOW WILL BE LOST' if exists else ', a new file'}\n"
-            f"  writes  at most {format_size(point['size'])}, then reads it back and compares it\n"
             f"The same, typed:\n"
             f"  blocksnapctl {shlex.join(words)}\n"
             f"To look into it first, without writing anything:\n"
-            f"  blocksnapctl {shlex.join(looking)}"
+            f"  blocksnapctl {shlex.join(['export', point['id'], *reading])}"
         )
         if not self._is_yes("Write it now?", is_default=False):
             raise EndedError
+        return True
 
     # --- doing it ------------------------------------------------------------------------------
 
-    def _typed(self, words: list[str], worker: Worker) -> int:
+    def _typed(self, words: list[str]) -> int:
         """Do what the typed command does; the worker is there already, and knows its key."""
         from blocksnapctl.restoring import restore  # which began this
 
@@ -251,8 +267,12 @@ class Guide:
         for option in ("plain", "quiet", "verbose", "no_color"):
             setattr(arguments, option, getattr(self._context.arguments, option))
         self._context.arguments = arguments
-        self._context.adopt(worker)
-        return restore(self._context)
+        try:
+            return restore(self._context)
+        except ProblemError as error:
+            return self._context.output.problem(error.problem)
+        except BlocksnapError as error:
+            return self._context.output.problem(problem(error))
 
     # --- the terminal --------------------------------------------------------------------------
 

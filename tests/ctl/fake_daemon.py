@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
@@ -27,7 +27,7 @@ from tests.fakes.operations import MemoryOperations
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from blocksnapd.control.messages import Run
+    from blocksnapd.control.messages import Run, RunRequest
 
 
 class Operations(MemoryOperations):
@@ -38,10 +38,22 @@ class Operations(MemoryOperations):
         self.told = f"{arguments.repo} {arguments.key} {passphrase}".rstrip()
         self.is_damaged = "damaged" in arguments.repo
 
+    def planned(self, request: RunRequest) -> dict[str, Any]:
+        """Return a plan; in a repository whose URL says so the point is damaged."""
+        return {
+            "point": request["point"], "volume": "vg0/home", "time": self.known[2]["time"],
+            "consistency": "crash", "suspect": False, "to": request["to"], "target": "file",
+            "replaces": os.path.exists(request["to"]), "size": 1 << 30, "content_bytes": 1 << 20,
+            "kept_bytes": 0, "damaged_bytes": 4096 * self.is_damaged, "rate": None,
+            "seconds": None, "read_back": None, "read_back_packs": [0, 1], "notes": [],
+        }  # fmt: skip
+
     async def follow_run(self, run_id: str) -> AsyncGenerator[Run, None]:
         """Do the run as soon as somebody looks."""
         request, _ = self.asked[-1]
-        if request["kind"] == "restore":
+        if request.get("dry_run"):
+            await self.move(run_id, planned=self.planned(request))
+        elif request["kind"] == "restore":
             text = f"{self.told} {request.get('overwrite')}"
             await asyncio.to_thread(Path(request["to"]).write_text, text)
         await self.move(run_id, done_bytes=50, expected_bytes=100, phase="write")

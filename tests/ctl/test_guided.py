@@ -99,6 +99,18 @@ def test_what_is_there_is_lost_only_after_it_was_said(place: Place) -> None:
     assert place.to.read_text().endswith("True")
 
 
+def test_a_damaged_point_takes_a_yes_of_its_own(place: Place, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    place.repository.rename(damaged)
+    answers = (damaged, "", "1", "", "", place.to)
+    found = place.answer(*answers, "no")
+    assert (found.code, place.to.exists()) == (130, False)
+    found = place.answer(*answers, "yes", "yes")
+    assert found.code == 0, found.err
+    assert "--allow-damaged" in found.err
+    assert place.to.exists()
+
+
 def test_whoever_leaves_has_written_nothing(place: Place) -> None:
     answers = (place.repository, "", "1", "", "", place.to)
     for count in range(len(answers) + 1):
