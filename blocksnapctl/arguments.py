@@ -234,6 +234,16 @@ def _files(verb: _Verb) -> None:
         )  # fmt: skip
         _time_options(added)
         _key_options(added, is_needed=False)
+    mount = verb("mount", "Mount a point at a directory, as root; alone: tell what is mounted.")
+    mount.add_argument(
+        "place", nargs="?", metavar="POINT", help="with several file systems in it: POINT:2"
+    )
+    mount.add_argument("directory", nargs="?", metavar="DIR")
+    mount.add_argument("--rw", action="store_true", help="to write; it is thrown away in the end")
+    _time_options(mount)
+    _key_options(mount, is_needed=False)
+    unmount = verb("unmount", "Unmount what mount mounted, and leave nothing of it.", "umount")
+    unmount.add_argument("directory", metavar="DIR")
     ls.add_argument("-l", "--long", action="store_true", help="modes, owners, sizes, times")
     ls.add_argument("-R", "--recursive", action="store_true", help="directories in it, too")
     cp.add_argument("to", metavar="DEST", help="a new name, or a directory to copy into")

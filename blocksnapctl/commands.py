@@ -13,6 +13,7 @@ from blocksnapctl.drilling import drill, report
 from blocksnapctl.exporting import export
 from blocksnapctl.files import cp, ls
 from blocksnapctl.following import follow
+from blocksnapctl.mounting import mount, unmount
 from blocksnapctl.pausing import pause, resume
 from blocksnapctl.pruning import hold, prune, release, undelete
 from blocksnapctl.restoring import restore
@@ -279,7 +280,7 @@ def _verify_source(context: Context, item: str | None) -> int:
 VERBS: dict[str, Callable[[Context], int]] = {
     "status": status, "points": points, "runs": runs, "show": show, "events": events,
     "run": run, "cancel": cancel, "restore": restore, "verify": verify, "export": export,
-    "ls": ls, "cp": cp, "pause": pause, "resume": resume,
+    "ls": ls, "cp": cp, "mount": mount, "unmount": unmount, "pause": pause, "resume": resume,
     "drill": drill, "report": report,
     "view": view, "prune": prune, "hold": hold, "release": release, "undelete": undelete,
 }  # fmt: skip

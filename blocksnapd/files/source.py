@@ -52,6 +52,8 @@ class ImageSource:
     def read_at(self, offset: int, length: int) -> bytes:
         """Return bytes; see ``Source``. What is larger than a page is not remembered."""
         check_inside(offset, length, self.size)
+        if not length:
+            return b""
         first, last = offset // PAGE_SIZE, (offset + length - 1) // PAGE_SIZE
         if first == last:
             at = offset - first * PAGE_SIZE
@@ -91,7 +93,8 @@ class Pieces:
         self._starts = []
         at = 0
         for offset, length in pieces:
-            check_inside(offset, length, below.size)
+            if offset < 0 or length <= 0 or offset + length > below.size:
+                raise FormatError("a part of a disk lies behind its end")
             self._starts.append(at)
             at += length
         self.size = at
@@ -152,7 +155,7 @@ def check_inside(offset: int, length: int, size: int) -> None:
     Raises:
         FormatError: it is not within, or absurdly long.
     """
-    if not ((offset >= 0 and 0 < length <= READ_SIZE_MAX) or length == 0) or offset + length > size:
+    if length > READ_SIZE_MAX or offset < 0 or length < 0 or offset + length > size:
         raise FormatError(
             f"bytes {offset} to {offset + length} are asked for, and there are {size}"
         )

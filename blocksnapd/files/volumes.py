@@ -8,7 +8,8 @@ places are taken from the tables it read. It may block, as the image does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from dissect.volume.disk import Disk
@@ -35,17 +36,24 @@ _WHOLE: Final = "the whole image"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Part of an image that may hold something. ``source`` is None if it cannot be put together."""
+    """Part of an image that may hold something. ``source`` is None if it cannot be put together.
+
+    ``offset`` is where it begins in the image, None if it is not in one piece.
+    """
 
     name: str
     size: int
     source: Source | None
     note: str = ""
+    offset: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """What was found at a place, by its number from 1. ``files`` is None if it cannot be read."""
+    """What was found at a place, by its number from 1. ``files`` is None if it cannot be read.
+
+    ``offset`` is as in ``Place``.
+    """
 
     number: int
     name: str
@@ -54,6 +62,7 @@ class Volume:
     label: str = ""
     files: FileSystem | None = None
     notes: list[str] = field(default_factory=list)
+    offset: int | None = None
 
 
 def volumes_of(image: Source) -> list[Volume]:
@@ -62,10 +71,10 @@ def volumes_of(image: Source) -> list[Volume]:
     Raises:
         ChecksumError, StoreError: the point is damaged at its very beginning, or unreadable.
     """
-    whole = _seen(0, Place(_WHOLE, image.size, image))
+    whole = _seen(0, Place(_WHOLE, image.size, image, offset=0))
     found = [] if whole.kind == "unknown" else [whole]
     partitions = list(_partitions(image))
-    places = partitions or [Place(_WHOLE, image.size, image)]
+    places = partitions or [Place(_WHOLE, image.size, image, offset=0)]
     for place in (*partitions, *_logical_volumes(places)):
         if len(found) == VOLUMES_MAX:
             break
@@ -74,10 +83,7 @@ def volumes_of(image: Source) -> list[Volume]:
         if whole.files is None or volume.files is not None:
             found.append(volume)
     found = [v for v in found if v.kind != "LVM physical volume" or len(found) == 1]
-    return [
-        Volume(number, v.name, v.size, v.kind, v.label, v.files, v.notes)
-        for number, v in enumerate(found or [whole], 1)
-    ]
+    return [replace(v, number=number) for number, v in enumerate(found or [whole], 1)]
 
 
 def chosen(volumes: Sequence[Volume], number: int | None) -> FileSystem:
@@ -133,7 +139,7 @@ def _seen(number: int, place: Place) -> Volume:
     if files is not None:
         kind, label = files.kind, files.label
         notes += files.notes
-    return Volume(number, place.name, place.size, kind, label, files, notes)
+    return Volume(number, place.name, place.size, kind, label, files, notes, place.offset)
 
 
 def _kind(head: bytes) -> str:
@@ -174,12 +180,12 @@ def _partition(image: Source, partition: Any) -> Place | None:
         name += f" ({str(partition.name)[:72]})"
     if offset + size > image.size:
         return Place(name, size, None, "the partition ends behind the end of the image")
-    return Place(name, size, Pieces(image, [(offset, size)]))
+    return Place(name, size, Pieces(image, [(offset, size)]), offset=offset)
 
 
 def _logical_volumes(places: Sequence[Place]) -> Iterator[Place]:
     """Yield the logical volumes of all volume groups whose disks are among ``places``."""
-    groups: dict[str, tuple[Any, dict[str, Source]]] = {}
+    groups: dict[str, tuple[Any, dict[str, Place]]] = {}
     for place in places:
         source = place.source
         if source is None or _kind(source.read_at(0, min(source.size, 8192)))[:3] != "LVM":
@@ -189,13 +195,13 @@ def _logical_volumes(places: Sequence[Place]) -> Iterator[Place]:
         if group is None:
             continue
         _, disks = groups.setdefault(str(group.vg.id), (group, {}))
-        disks.update({str(identity): source for identity in group.devices})
+        disks.update({str(identity): place for identity in group.devices})
     for group, disks in groups.values():
         found = _of_library(lambda g=group, d=disks: list(_volumes(g, d)))
         yield from found or []
 
 
-def _volumes(group: Any, disks: dict[str, Source]) -> Iterator[Place]:
+def _volumes(group: Any, disks: dict[str, Place]) -> Iterator[Place]:
     extent = int(group.vg.extent_size) * SECTOR
     for volume in group.vg.lv[:VOLUMES_MAX]:
         if not volume.is_visible:
@@ -203,15 +209,19 @@ def _volumes(group: Any, disks: dict[str, Source]) -> Iterator[Place]:
         name = f"{str(group.vg.name)[:128]}/{str(volume.name)[:128]}"
         size = sum(int(segment.extent_count) for segment in volume.segments) * extent
         try:
-            below, pieces = _pieces(group, volume, disks, extent)
-            yield Place(name, size, Pieces(below, pieces))
+            disk, pieces = _pieces(group, volume, disks, extent)
+            assert disk.source is not None
+            begin = None if disk.offset is None else disk.offset + pieces[0][0]
+            is_one = all(a + size == b for (a, size), (b, _) in pairwise(pieces))
+            source = Pieces(disk.source, pieces)
+            yield Place(name, size, source, offset=begin if is_one else None)
         except FormatError as error:
             yield Place(name, size, None, error.message)
 
 
 def _pieces(
-    group: Any, volume: Any, disks: dict[str, Source], extent: int
-) -> tuple[Source, list[tuple[int, int]]]:
+    group: Any, volume: Any, disks: dict[str, Place], extent: int
+) -> tuple[Place, list[tuple[int, int]]]:
     """Return the disk a linear volume lies on, and where.
 
     Raises:
@@ -233,7 +243,7 @@ def _pieces(
     if len(on) != 1 or not on <= disks.keys():
         raise FormatError("it lies on disks that are not in this point, or on several of them")
     below = disks[on.pop()]
-    if any(offset < 0 or size <= 0 or offset + size > below.size for offset, size in pieces):
+    if any(at < 0 or size <= 0 or at + size > below.size for at, size in pieces):
         raise FormatError("it lies behind the end of its disk")
     return below, pieces
 

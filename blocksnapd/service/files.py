@@ -70,6 +70,7 @@ def _parts(image: PointImage, query: FilesQuery) -> Iterator[dict[str, Any]]:
                 {
                     "number": v.number, "place": v.name, "size": v.size, "kind": v.kind,
                     "label": v.label, "readable": v.files is not None, "notes": v.notes,
+                    "offset": v.offset,
                 }
                 for v in volumes
             ]
