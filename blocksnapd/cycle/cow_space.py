@@ -199,14 +199,17 @@ async def _group(lvm: Lvm, vg: str) -> VolumeGroup:
 
 
 async def _size_for(lvm: Lvm, group: VolumeGroup) -> int:
-    """Return bytes for two full-size snapshots, the older and the newer, of every origin."""
+    """Return bytes for two full-size snapshots, the older and the newer, of every origin.
+
+    And one more of the largest, for a view to stand on.
+    """
     volumes = await lvm.volumes(group.name)
     origins = [v for v in volumes if not v.is_ours and not lvm_text.unsuitable(v)]
     extent = group.extent_size
     # The smallest chunks need the most exception areas.
     useful = [lvm_text.cow_size_max(v.size, lvm_text.CHUNK_SIZE_MIN) for v in origins]
-    needed = sum(-(-size // extent) * extent for size in useful)
-    return 2 * needed + _PV_OVERHEAD + _PV_SLACK_EXTENTS * extent
+    needed = [-(-size // extent) * extent for size in useful]
+    return 2 * sum(needed) + max(needed, default=0) + _PV_OVERHEAD + _PV_SLACK_EXTENTS * extent
 
 
 def _make_file(space: CowSpace, size: int) -> list[str]:

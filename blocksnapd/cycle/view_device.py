@@ -29,7 +29,7 @@ from blocksnapd.units import MIB, SECTOR_SIZE, format_size
 
 if TYPE_CHECKING:
     from blocksnapd.cycle.lvm import Lvm
-    from blocksnapd.cycle.lvm_text import VolumeName
+    from blocksnapd.cycle.lvm_text import LogicalVolume, VolumeName
 
 PREFIX: Final = "blocksnap-view-"
 TAG: Final = "blocksnap_view"
@@ -83,7 +83,7 @@ async def take_base(lvm: Lvm, volume: VolumeName, point_id: str) -> tuple[str, l
                 f"There is a view of {point_id} already.", effect=_KEPT,
                 hint=f"Look: ls /dev/mapper/{PREFIX}*; end it: blocksnapctl view --end {volume}",
             )  # fmt: skip
-        size, notes = await _size(lvm, volume, origin)
+        size, notes = await _size(lvm, volumes, origin)
         argv = [
             "lvcreate", "--snapshot", "--permission", "r", "--chunksize", f"{CHUNK_SIZE}b",
             "--size", f"{size}b", "--name", name, "--addtag", TAG, "--autobackup", "n", "-qq",
@@ -139,7 +139,7 @@ async def end(lvm: Lvm, volume: VolumeName, directory: str, point_id: str = "") 
     """
     done = await asyncio.to_thread(_remove_devices, volume, point_id)
     for path in await asyncio.to_thread(_cow_files, volume, directory, point_id):
-        for loop in await asyncio.to_thread(Topology().loops_on, path):
+        for loop in await asyncio.to_thread(_loops, path):
             await lvm.command(["losetup", "--detach", loop])
         await asyncio.to_thread(durable.remove, path)
         done.append(f"Removed {path}.")
@@ -170,6 +170,11 @@ def _cow_files(volume: VolumeName, directory: str, point_id: str) -> list[str]:
     ]
 
 
+def _loops(path: str) -> list[str]:
+    topology = Topology()
+    return [f"/dev/{topology.name(devno)}" for devno in topology.loops_on(path)]
+
+
 def _remove_devices(volume: VolumeName, point_id: str) -> list[str]:
     done = []
     with Control() as control:
@@ -190,18 +195,31 @@ def _remove_devices(volume: VolumeName, point_id: str) -> list[str]:
 
 
 async def _size(
-    lvm: Lvm, volume: VolumeName, origin: lvm_text.LogicalVolume
+    lvm: Lvm, volumes: list[LogicalVolume], origin: LogicalVolume
 ) -> tuple[int, list[str]]:
-    """Return how large the snapshot is made: so that it cannot overflow, or what room there is."""
+    """Return how large the snapshot is made: so that it cannot overflow, or what room there is.
+
+    The next snapshot of each volume of the group, which its next cycle takes, must find room.
+    """
     pvs = await lvm.physical_volumes()
-    free = sum(p.free for p in pvs if p.vg == volume.vg and lvm_text.COW_PV_TAG in p.tags)
+    free = sum(p.free for p in pvs if p.vg == origin.vg and lvm_text.COW_PV_TAG in p.tags)
+    others = [v for v in volumes if not v.origin and not lvm_text.unsuitable(v)]
+    free -= sum(_useful(v) for v in others)
+    if free >= _useful(origin):
+        return _useful(origin), []
     free -= free % origin.extent_size
-    useful = lvm_text.cow_size_max(origin.size, CHUNK_SIZE)
-    if free >= useful + origin.extent_size:
-        return useful, []
     if free < ROOM_MIN:
         raise SpaceError(
-            f"The COW space of {volume.vg!r} has {format_size(free)} left, too little for a view.",
+            f"The COW space of {origin.vg!r} has {format_size(max(0, free))} to spare, too little.",
             effect=_KEPT, hint="Make it larger, or export the point: blocksnapctl export POINT",
         )  # fmt: skip
-    return free, [f"The view lasts until {format_size(free)} of {volume} were overwritten."]
+    told = (
+        f"The view lasts until {format_size(free)} of {origin.vg}/{origin.name} were overwritten."
+    )
+    return free, [told]
+
+
+def _useful(origin: LogicalVolume) -> int:
+    """Return the size of a snapshot that cannot overflow, in whole extents."""
+    size, extent = lvm_text.cow_size_max(origin.size, CHUNK_SIZE), origin.extent_size
+    return -(-size // extent) * extent
