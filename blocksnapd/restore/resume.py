@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from blocksnapd.restore.journal import Journal
     from blocksnapd.restore.verify import Readable
 
-BATCH_SIZE = 256 * MIB  # and never before so many bytes were written
+BATCH_SIZE = 64 * MIB  # and never before so many bytes were written
 BATCH_S = 5.0
 
 
