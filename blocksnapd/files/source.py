@@ -6,7 +6,6 @@ never an assertion. Small reads go through a cache of bounded size; safe for sev
 
 from __future__ import annotations
 
-import io
 from bisect import bisect_right
 from collections import OrderedDict
 from threading import Lock
@@ -80,19 +79,20 @@ class ImageSource:
 
 
 class Pieces:
-    """A disk made of pieces of another, such as a partition or a logical volume.
+    """A disk made of pieces of others, such as a partition or a logical volume.
 
     Args:
-        below: what it is made of.
-        pieces: (where the piece lies below, its length), in the order of this disk; never empty.
+        pieces: (of which, where there it lies, its length), in the order of this disk; never empty.
+
+    Raises:
+        FormatError: a piece lies outside.
     """
 
-    def __init__(self, below: Source, pieces: Sequence[tuple[int, int]]) -> None:
-        self._below = below
+    def __init__(self, pieces: Sequence[tuple[Source, int, int]]) -> None:
         self._pieces = pieces
         self._starts = []
         at = 0
-        for offset, length in pieces:
+        for below, offset, length in pieces:
             if offset < 0 or length <= 0 or offset + length > below.size:
                 raise FormatError("a part of a disk lies behind its end")
             self._starts.append(at)
@@ -105,48 +105,44 @@ class Pieces:
         found = []
         while length:
             index = bisect_right(self._starts, offset) - 1
-            start, size = self._pieces[index]
+            below, start, size = self._pieces[index]
             within = offset - self._starts[index]
             part = min(length, size - within)
-            found.append(self._below.read_at(start + within, part))
+            found.append(below.read_at(start + within, part))
             offset, length = offset + part, length - part
         return found[0] if len(found) == 1 else b"".join(found)
 
 
-class SourceFile(io.RawIOBase):
-    """A source as the file that libraries want to read from. One thread."""
+class Striped:
+    """A disk whose stripes lie on several others in turn.
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._at = 0
+    Args:
+        parts: (which, where there the first stripe lies); more than one.
+        stripe: bytes of each.
+        size: bytes in all.
 
-    def readable(self) -> bool:
-        """Say yes."""
-        return True
+    Raises:
+        FormatError: a stripe lies outside.
+    """
 
-    def seekable(self) -> bool:
-        """Say yes."""
-        return True
+    def __init__(self, parts: Sequence[tuple[Source, int]], stripe: int, size: int) -> None:
+        rows = -(-size // max(1, stripe * len(parts)))
+        if not stripe or any(at < 0 or at + rows * stripe > of.size for of, at in parts):
+            raise FormatError("a stripe of a disk lies behind its end")
+        self._parts, self._stripe, self.size = parts, stripe, size
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place; before the beginning is a ValueError, as of every file."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._source.size}[whence]
-        if base + offset < 0:
-            raise ValueError(f"seek to {base + offset}")
-        self._at = base + offset
-        return self._at
-
-    def tell(self) -> int:
-        """Return the place."""
-        return self._at
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Return up to ``size`` bytes; at most ``READ_SIZE_MAX`` whatever was asked for."""
-        left = max(0, self._source.size - self._at)
-        length = min(left, READ_SIZE_MAX, left if size is None or size < 0 else size)
-        found = self._source.read_at(self._at, length) if length else b""
-        self._at += len(found)
-        return found
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return bytes; see ``Source``."""
+        check_inside(offset, length, self.size)
+        found = []
+        while length:
+            number, within = divmod(offset, self._stripe)
+            row, index = divmod(number, len(self._parts))
+            below, start = self._parts[index]
+            part = min(length, self._stripe - within)
+            found.append(below.read_at(start + row * self._stripe + within, part))
+            offset, length = offset + part, length - part
+        return b"".join(found)
 
 
 def check_inside(offset: int, length: int, size: int) -> None:

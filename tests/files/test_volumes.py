@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from blocksnapd.errors import BlocksnapError, FormatError, NotFoundError, UsageError
 from blocksnapd.files.paths import find
-from blocksnapd.files.source import ImageSource, Pieces, SourceFile
+from blocksnapd.files.source import ImageSource, Pieces, Striped
 from blocksnapd.files.volumes import chosen, volumes_of
 from tests.files.corpus import MIB, MKFS_ENVIRONMENT, BytesImage, ext_image
 
@@ -163,17 +163,35 @@ TABLES = (
 @given(st.integers(0, 2**32))
 def test_pieces_are_one_disk(seed: int) -> None:
     dice = random.Random(seed)
-    below = dice.randbytes(5000)
-    pieces = [(dice.randrange(4000), dice.randrange(1, 900)) for _ in range(dice.randrange(1, 6))]
-    whole = b"".join(below[at : at + size] for at, size in pieces)
-    disk = Pieces(ImageSource(BytesImage(below)), pieces)
+    below = [ImageSource(BytesImage(dice.randbytes(5000))) for _ in range(2)]
+    pieces = [
+        (dice.choice(below), dice.randrange(4000), dice.randrange(1, 900))
+        for _ in range(dice.randrange(1, 6))
+    ]
+    whole = b"".join(of.read_at(at, size) for of, at, size in pieces)
+    disk = Pieces(pieces)
     assert disk.size == len(whole)
     offset = dice.randrange(len(whole))
     length = dice.randrange(len(whole) - offset + 1)
     assert disk.read_at(offset, length) == whole[offset : offset + length]
-    file = SourceFile(disk)
-    file.seek(-min(7, len(whole)), 2)
-    assert file.read() == whole[-7:]
     for bad in ((-1, 5), (4990, 11), (5000, 0)):
         with pytest.raises(FormatError):
-            Pieces(ImageSource(BytesImage(below)), [bad])
+            Pieces([(below[0], *bad)])
+
+
+@given(st.integers(0, 2**32))
+def test_stripes_are_one_disk(seed: int) -> None:
+    dice = random.Random(seed)
+    count, stripe, rows = dice.randrange(2, 5), dice.randrange(1, 300), dice.randrange(1, 8)
+    parts = [
+        (ImageSource(BytesImage(dice.randbytes(4000))), dice.randrange(900)) for _ in range(count)
+    ]
+    whole = b"".join(
+        of.read_at(at + row * stripe, stripe) for row in range(rows) for of, at in parts
+    )
+    disk = Striped(parts, stripe, len(whole))
+    offset = dice.randrange(len(whole))
+    length = dice.randrange(len(whole) - offset + 1)
+    assert disk.read_at(offset, length) == whole[offset : offset + length]
+    with pytest.raises(FormatError):
+        Striped([*parts, (parts[0][0], 4001 - rows * stripe)], stripe, len(whole) + rows * stripe)
