@@ -78,7 +78,8 @@ def guided(context: Context) -> int:
     try:
         return guide.run()
     except (EndedError, KeyboardInterrupt):
-        guide.say("\nNothing was written.")
+        if not guide.is_writing:  # otherwise it was told what became of it
+            guide.say("\nNothing was written.")
         return EXIT_INTERRUPTED
 
 
@@ -87,6 +88,7 @@ class Guide:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self.is_writing = False
 
     def run(self) -> int:
         """Ask everything; return the exit code of the restore."""
@@ -104,7 +106,6 @@ class Guide:
                 self.say("That did not work; it said why above. Once more:\n")  # or another place
             except BlocksnapError as error:
                 self._told(problem(error))
-            arguments.repo = arguments.key = None
 
     def _with(self, worker: Worker, repo: str, key: str) -> int:
         client = worker.client
@@ -119,7 +120,9 @@ class Guide:
         self._context.adopt(worker)
         while True:
             words = ["restore", point["id"], "--to", self._target(point, repo), *reading]
-            if (words := self._planned(words)) and self._is_wanted(words, point, reading):
+            if words := self._planned(words):
+                self._refuse_unwanted(words, point, reading)
+                self.is_writing = True
                 return self._typed(words)
 
     # --- the questions -------------------------------------------------------------------------
@@ -244,7 +247,7 @@ class Guide:
             return []
         return [*words, "--yes"] if words and os.path.lexists(words[3]) else words
 
-    def _is_wanted(self, words: list[str], point: Point, reading: list[str]) -> bool:
+    def _refuse_unwanted(self, words: list[str], point: Point, reading: list[str]) -> None:
         if "--yes" in words:
             self.say(f"\nWHAT IS IN {words[3]} NOW WILL BE LOST.")
         self.say(
@@ -255,7 +258,6 @@ class Guide:
         )
         if not self._is_yes("Write it now?", is_default=False):
             raise EndedError
-        return True
 
     # --- doing it ------------------------------------------------------------------------------
 

@@ -118,6 +118,18 @@ def test_whoever_leaves_has_written_nothing(place: Place) -> None:
         assert not place.to.exists()
 
 
+def test_an_interrupt_while_it_writes_is_not_told_as_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("blocksnapctl.restoring.follow", interrupted)
+    found = place.answer(place.repository, "", "1", "", "", place.to, "y")
+    assert found.code == 130
+    assert not found.err.rstrip().endswith("Nothing was written.")
+
+
 def test_a_repository_that_does_not_open_is_asked_for_again(place: Place, tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     missing.mkdir()

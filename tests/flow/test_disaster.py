@@ -94,6 +94,9 @@ def test_being_guided_gets_every_byte_back(left: Left) -> None:
     with Terminal("restore", env=left.env, cwd=str(left.folder)) as terminal:
         terminal.answer("Repository:", "vault")
         terminal.answer("Key [restore.key]:", "")
+        terminal.answer("Passphrase of", "a wrong one")
+        terminal.answer(f"Repository [{left.repository}]:", "")
+        terminal.answer(f"Key [{left.key}]:", "")
         terminal.answer("Passphrase of", PASSPHRASE)
         terminal.answer(f"Volume [{left.volume}]:", "1")
         terminal.answer("Time or id [latest]:", oldest[:8])
@@ -103,7 +106,7 @@ def test_being_guided_gets_every_byte_back(left: Left) -> None:
         assert not (left.folder / "back.img").exists()
         terminal.answer("Write it now? [y/N]", "y")
         assert terminal.end() == 0, terminal.said
-    assert terminal.said.count("Passphrase of") == 1
+    assert terminal.said.count("Passphrase of") == 2
     assert PASSPHRASE not in terminal.said
     assert restored(left) == left.first
     shown = next(line for line in terminal.said.splitlines() if "restore p" in line)
