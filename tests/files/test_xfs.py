@@ -13,7 +13,6 @@ from blocksnapd.files.xfs_log import is_clean
 from blocksnapd.files.xfs_maps import Geometry
 from tests.files.corpus import (
     MKFS_ENVIRONMENT,
-    BytesImage,
     FileImage,
     assert_same,
     copy,
@@ -62,8 +61,17 @@ def test_a_copy_is_the_tree(kind: str, tree: Path, tmp_path: Path) -> None:
     assert_same(tree, tmp_path / "copy", with_times=False)
 
 
-def test_a_superblock_out_of_order_is_refused(tree: Path, tmp_path: Path) -> None:
-    data = bytearray(xfs_image(tmp_path / "image", tree).read_bytes()[:512])
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An XFS with nothing in it."""
+    folder = tmp_path_factory.mktemp("empty")
+    (folder / "tree").mkdir()
+    return xfs_image(folder / "image", folder / "tree")
+
+
+def test_a_superblock_out_of_order_is_refused(empty: Path) -> None:
+    with empty.open("rb") as file:
+        data = bytearray(file.read(512))
     for at, value in ((4, b"\0\0\0\1"), (84, b"\0\0\0\0"), (88, bytes(4)), (100, b"\0\3"),
                       (104, b"\0\7"), (124, b"\x50"), (192, b"\x20"), (216, b"\1")):  # fmt: skip
         changed = data.copy()
@@ -73,15 +81,18 @@ def test_a_superblock_out_of_order_is_refused(tree: Path, tmp_path: Path) -> Non
     assert Geometry(bytes(data)).root
 
 
-def test_a_log_that_was_written_to_is_not_clean(tree: Path, tmp_path: Path) -> None:
+def test_a_log_that_was_written_to_is_not_clean(empty: Path) -> None:
     """What mkfs leaves is clean; another record where the next one belongs is not."""
-    data = bytearray(xfs_image(tmp_path / "image", tree).read_bytes())
-    geometry = Geometry(bytes(data[:512]))
-    assert is_clean(ImageSource(BytesImage(data)), geometry)
-    start = geometry.address(geometry.log_start) * geometry.block_size
-    at = start
-    while data[at : at + 4] in (b"\xfe\xed\xba\xbe", b"\0\0\0\1"):
-        at += 512
-    data[at : at + 512] = data[start : start + 512]
-    assert not is_clean(ImageSource(BytesImage(data)), geometry)
-    assert "log was not replayed" in open_files(BytesImage(data)).notes[0]
+    with empty.open("r+b") as file:
+        geometry = Geometry(file.read(512))
+        assert is_clean(ImageSource(FileImage(empty)), geometry)
+        at = start = geometry.address(geometry.log_start) * geometry.block_size
+        file.seek(start)
+        record = file.read(512)
+        while file.read(4) in (b"\xfe\xed\xba\xbe", b"\0\0\0\1"):
+            at += 512
+            file.seek(at)
+        file.seek(at)
+        file.write(record)
+    assert not is_clean(ImageSource(FileImage(empty)), geometry)
+    assert "log was not replayed" in open_files(FileImage(empty)).notes[0]
