@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +17,7 @@ from blocksnapctl.guided import guided, is_unfinished
 from blocksnapctl.in_place import restore_in_place
 from blocksnapctl.times import local_iso
 from blocksnapctl.zone import LocalZone
-from blocksnapd.control.messages import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK
+from blocksnapd.control.messages import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, EXIT_WARNINGS
 from blocksnapd.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from blocksnapctl.commands import Context
 
 LIST_SUFFIX = ".damaged"
+REST_SUFFIXES = (".blocksnap-partial", ".blocksnap-journal")
 _VOLUME = re.compile(r"([A-Za-z0-9_+.][A-Za-z0-9_+.-]*)/([A-Za-z0-9_+.][A-Za-z0-9_+.-]*)")
 _NOTHING = "Nothing was written."
 
@@ -52,15 +54,37 @@ def restore(context: Context) -> int:
         point = found_point(out, context.daemon, selector)
         repo, exact = repository_of(context.daemon, point["target"]), point["id"]
     request = _request(context, to)
-    with context.worker(repo) as worker:
-        point = found_point(out, worker.client, exact)
-        request["point"] = point["id"]
-        if arguments.dry_run:
-            return _plan(context, worker.client, request)
-        when = local_iso(point["time"], LocalZone())
-        out.say(f"{point['id']} of {point['volume']}, {when} → {to.path}")
-        started = worker.client.post("runs", body=request)
-        return follow(worker.client, started["id"], out, deadline=context.deadline, is_ours=True)
+    try:
+        with context.worker(repo) as worker:
+            request["point"] = found_point(out, worker.client, exact)["id"]
+            code = _do(context, worker.client, request)
+    except KeyboardInterrupt:
+        _tell_of_rest(context, to)
+        raise
+    if code not in {EXIT_OK, EXIT_WARNINGS}:
+        _tell_of_rest(context, to)
+    return code
+
+
+def _do(context: Context, client: Client, request: dict[str, Any]) -> int:
+    """Plan it, or do it and see it through."""
+    out = context.output
+    if context.arguments.dry_run:
+        return _plan(context, client, request)
+    point = client.get("points", request["point"])
+    when = local_iso(point["time"], LocalZone())
+    out.say(f"{point['id']} of {point['volume']}, {when} → {request['to']}")
+    started = client.post("runs", body=request)
+    return follow(client, started["id"], out, deadline=context.deadline, is_ours=True)
+
+
+def _tell_of_rest(context: Context, to: Place) -> None:
+    """Say that what an unfinished restore left is of use; of a device the worker says it."""
+    rest = [path for s in REST_SUFFIXES if os.path.exists(path := to.path + s)]
+    if rest and not to.path.startswith("/dev/"):
+        context.output.say(
+            "The same command goes on with what is there. To give it up: rm " + shlex.join(rest)
+        )
 
 
 def place_of(text: str) -> Place:

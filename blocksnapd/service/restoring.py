@@ -13,6 +13,7 @@ from blocksnapd.errors import (
     BlocksnapError,
     FormatError,
     KeyMissingError,
+    NotFoundError,
     StoreError,
     UsageError,
 )
@@ -81,7 +82,7 @@ class Restoring:
             ChecksumError: the point is damaged, and that is not allowed; or the target is.
             Otherwise as ``new_volume.plan``, ``examine`` and ``restore_full``.
         """
-        image = self._points.open_image(self._run.point)
+        image = self._open()
         try:
             if self._request.get("dry_run"):
                 self._plan(image)
@@ -100,6 +101,13 @@ class Restoring:
             raise salvaging.refusal(image, damage, self._points, error=error) from error
         finally:
             image.close()
+
+    def _open(self) -> Image:
+        try:
+            return self._points.open_image(self._run.point)
+        except (FormatError, NotFoundError) as error:
+            point = self._points.named(self._run.point)
+            raise salvaging.unreadable(point, self._points, error) from error
 
     def _plan(self, image: Image) -> None:
         """Tell what would be done; nothing is changed."""

@@ -24,7 +24,7 @@ from blocksnapd.errors import (
     StoreError,
 )
 from blocksnapd.runtime import durable
-from blocksnapd.store.salvage import spoils
+from blocksnapd.store.salvage import Damage, spoils
 from blocksnapd.units import format_count, format_size
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from blocksnapd.service.worker_points import WorkerPoints
     from blocksnapd.store.image import Image
     from blocksnapd.store.runs import Runs
-    from blocksnapd.store.salvage import Damage
 
 LOOKED_AT_MAX: Final = 8  # points on each side, for one that is whole
 _LIST_HEAD: Final = b'{"schema": 1, "type": "damaged", '
@@ -74,13 +73,7 @@ def refusal(
     lost = lost_bytes(image, damage)
     ranges = format_count(len(damage.lost), "range")
     point_id = image.point.facts.point_id
-    near = [
-        f"{p.facts.point_id}  {format_time(p.facts.time.timestamp())}"
-        for p in whole_beside(image.point, damage, points)
-    ]
-    near = ["The nearest points that need none of what is damaged:", *near] if near else [
-        f"None of the {LOOKED_AT_MAX} points on either side of it is without that damage."
-    ]  # fmt: skip
+    near = _near(image.point, damage, points)
     anyway = (
         "To take this one without them: --allow-damaged. What the volume still has is shipped "
         "again by its next cycle, and heals it."
@@ -91,6 +84,29 @@ def refusal(
         effect=error.effect if error else _UNTOUCHED,
         hint="\n".join([*near, anyway]),
     )
+
+
+def unreadable(
+    point: RestorePoint, points: WorkerPoints, error: BlocksnapError
+) -> ChecksumError:  # fmt: skip
+    """Return why ``point`` cannot be opened at all, not even around what is damaged."""
+    nothing = "Where its content lies is not known any more, so nothing of it can be given."
+    return ChecksumError(
+        f"{point.facts.point_id} cannot be opened: {error.message}",
+        effect=f"{nothing} {_UNTOUCHED}",
+        hint="\n".join(_near(point, Damage(), points)),
+    )
+
+
+def _near(point: RestorePoint, damage: Damage, points: WorkerPoints) -> list[str]:
+    """Return the nearest points that are whole, a line each with a heading; or that none is."""
+    lines = [
+        f"{p.facts.point_id}  {format_time(p.facts.time.timestamp())}"
+        for p in whole_beside(point, damage, points)
+    ]
+    if not lines:
+        return [f"None of the {LOOKED_AT_MAX} points on either side of it is without that damage."]
+    return ["The nearest points that need none of what is damaged:", *lines]
 
 
 def whole_beside(

@@ -13,6 +13,8 @@ from blocksnapctl.commands import Context
 from blocksnapctl.output import Output
 from blocksnapctl.restoring import Place, place_of
 from blocksnapd.errors import RefusedError, UsageError
+from blocksnapd.restore.file_target import PARTIAL_SUFFIX
+from blocksnapd.restore.journal import JOURNAL_SUFFIX
 from tests.ctl.calling import call
 
 if TYPE_CHECKING:
@@ -99,3 +101,19 @@ def test_in_place_knows_neither_plan_nor_damage(option: str) -> None:
     found = call("restore", "p1", "--in-place", option, "--key", "k")
     assert found.code == 2
     assert f"{option.partition('=')[0]} is not for --in-place" in found.err
+
+
+def test_what_an_unfinished_one_left_is_told(elsewhere: Path) -> None:
+    """By the names that the worker gives to it."""
+    assert restoring.REST_SUFFIXES == (PARTIAL_SUFFIX, JOURNAL_SUFFIX)
+    said = io.StringIO()
+    arguments = parse(["restore", "p1", "--to", "a b"], socket_path=None)
+    context = Context(arguments, Output(io.StringIO(), said, arguments, {}), [])
+    restoring._tell_of_rest(context, place_of("a b"))
+    assert said.getvalue() == ""
+    (elsewhere / f"a b{PARTIAL_SUFFIX}").touch()
+    restoring._tell_of_rest(context, place_of("a b"))
+    assert said.getvalue() == (
+        "The same command goes on with what is there. To give it up: "
+        f"rm '{elsewhere}/a b{PARTIAL_SUFFIX}'\n"
+    )

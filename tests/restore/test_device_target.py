@@ -77,6 +77,16 @@ def test_nothing_old_shines_through_and_the_rest_is_left_alone(
     assert read(device) == content + OLD[size:]
 
 
+def test_of_a_new_volume_nothing_of_its_disk_s_past_is_left(device: str) -> None:
+    write(device, OLD)
+    target = DeviceTarget(device, is_new=True)
+    size = SIZE - 70_000
+    target.clear(size, [Extents.whole(size)], lambda _: None)
+    target.write(2 * MIB, memoryview(b"x" * 4096))
+    target.finish()
+    assert read(device) == (bytes(2 * MIB) + b"x" * 4096).ljust(SIZE, b"\0")
+
+
 def test_a_restore_given_up_leaves_a_blank_beginning(device: str) -> None:
     write(device, OLD)
     target = DeviceTarget(device)

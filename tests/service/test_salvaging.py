@@ -183,6 +183,22 @@ async def test_nothing_whole_nearby_is_told(
     assert "None of the 1 points on either side" in run["error"]["hint"]
 
 
+async def test_a_point_whose_history_is_gone_is_refused_whatever_is_allowed(
+    host: Damaged, tmp_path: Path
+) -> None:
+    """The point before it is deleted: nobody knows where the rest of its content lies."""
+    (host.root / host.made[1].name).unlink()
+    for allowed in (False, True):
+        run = await restored(host, 2, tmp_path / "out", allow_damaged=allowed)
+        assert run["error"] is not None
+        assert run["error"]["exit_code"] == 14
+        assert f"{host.id(2)} cannot be opened: " in run["error"]["message"]
+        assert "Where its content lies is not known any more" in run["error"]["effect"]
+        assert host.id(0) in run["error"]["hint"]
+        assert host.id(3) not in run["error"]["hint"]
+    assert not [name for name in os.listdir(tmp_path) if name.startswith("out")]
+
+
 async def test_a_list_that_cannot_be_written_stops_the_restore(
     host: Damaged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
