@@ -51,7 +51,6 @@ TESTED_THROUGH = {
     "blocksnapd.runtime.process": "tests.flow.test_scan_flow",
     "blocksnapd.service.checkup": "tests.flow.test_scan_flow",
     "blocksnapd.service.drill_run": "tests.flow.test_drill_flow",
-    "blocksnapd.service.files": "tests.flow.test_files_flow",
     "blocksnapd.service.restoring": "tests.service.test_worker_operations",
     "blocksnapd.ship.prover": "tests.test_pipeline",
     "blocksnapd.ship.reading": "tests.test_pipeline",
