@@ -1,5 +1,6 @@
 """A drill: a point is opened, restored to a scratch place, checked, and what was found is told.
 
+    chosen      told only if newer points are damaged, or the point itself is suspect
     readable    from asking for the point to its first bytes
     restored    all of it in a sparse file, read back from the disk and compared
     fsck        the file system's own checker on that file, see ``drill_steps``
@@ -172,6 +173,7 @@ class _Work:
         self.content_bytes = 0
 
     async def run(self) -> None:
+        await self._look_at_choice()
         if not await self._timed("readable", "opened, and its first bytes read", self._open):
             return
         if self._orders.restores:
@@ -185,6 +187,20 @@ class _Work:
             self._next("check")
             await self._check()
         self._next("")
+
+    async def _look_at_choice(self) -> None:
+        """A volume whose newest point cannot be read is not proven by an older one that can."""
+        newest = await self._points.point(f"latest:{self._point['volume']}")
+        left_out = newest.get("note", "") if newest["id"] == self._point["id"] else ""
+        found = [left_out] if left_out else []
+        if self._point.get("suspect"):
+            found.append("SUSPECT: the next point found that the volume had held something else")
+        if found:
+            self.steps.append({
+                "name": "chosen", "result": "failed" if left_out else "warning", "seconds": 0.0,
+                "method": "what is known of the points",
+                "found": [text[:LINE_LENGTH_MAX] for text in found],
+            })  # fmt: skip
 
     async def close(self) -> None:
         if self._image is not None:

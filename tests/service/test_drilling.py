@@ -46,12 +46,12 @@ def point() -> Any:
 class Known:
     """One point, which may be damaged from some byte on."""
 
-    def __init__(self, damaged_from: int | None = None) -> None:
-        self.damaged_from = damaged_from
+    def __init__(self, damaged_from: int | None = None, note: str = "") -> None:
+        self.damaged_from, self.note = damaged_from, note
         self.opened: list[Damaged] = []
 
     async def point(self, selector: str) -> Any:
-        return point()
+        return {**point(), "note": self.note} if selector.startswith("latest:") else point()
 
     async def points(self, volume: str | None) -> Any:
         return [point()]
@@ -129,6 +129,21 @@ async def test_a_damaged_point_fails_where_it_is_met(
     assert (found["result"], found["steps"][-1]["name"]) == ("failed", last)
     assert "pack k1 is damaged" in found["steps"][-1]["found"][0]
     assert os.listdir(tmp_path) == []
+
+
+async def test_an_older_point_does_not_pass_for_damaged_newer_ones(tmp_path: Path) -> None:
+    known = Known(note="Left out, because they are damaged: p0002.")
+    found = await drill(point(), known, Orders((), str(tmp_path)), Tell())
+    assert found["result"] == "failed"
+    assert by_name(found)["chosen"]["found"] == ["Left out, because they are damaged: p0002."]
+    assert by_name(found)["restored"]["result"] == "success", "it is told all the same"
+
+
+async def test_a_suspect_point_is_told(tmp_path: Path) -> None:
+    suspect = {**point(), "suspect": True}
+    found = await drill(suspect, Known(), Orders((), str(tmp_path)), Tell())  # type: ignore[arg-type]
+    assert found["result"] == "warning"
+    assert "SUSPECT" in by_name(found)["chosen"]["found"][0]
 
 
 async def test_a_check_that_fails_is_told_as_the_failure_of_the_run(tmp_path: Path) -> None:
