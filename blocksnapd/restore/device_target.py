@@ -167,7 +167,9 @@ class DeviceTarget:
 
     def suspend(self) -> None:
         """As ``abandon``: its beginning is blank, what follows can be gone on with."""
-        self.abandon()
+        if self._fd >= 0:
+            self.abandon()
+            self._leftover += " What was written stays; the same restore goes on with it."
 
     def _head_on_disk(self) -> memoryview:
         view = memoryview(bytearray(len(self._head)))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from blocksnapd.errors import BlocksnapError, HostError, NotAllowedError, RefusedError
+from blocksnapd.restore import target
 from blocksnapd.restore.device_target import DeviceTarget
 from blocksnapd.restore.file_target import FileTarget
 from blocksnapd.restore.target import TargetPlan, examine, open_target
@@ -82,6 +83,15 @@ def test_the_repository_is_kept_out_of(tmp_path: Path) -> None:
 def test_a_full_disk_is_seen_before_it_is_full(tmp_path: Path) -> None:
     assert "free, the image needs" in refused(tmp_path / "new", size=1 << 60, data=1 << 60)
     examine(str(tmp_path / "new"), image_size=1 << 60, data_size=MIB)
+
+
+def test_what_a_killed_restore_left_counts_as_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "new.blocksnap-partial").write_bytes(bytes(MIB))
+    assert target.partial_size(str(tmp_path / "new")) >= MIB
+    monkeypatch.setattr(target, "partial_size", lambda _: 1 << 60)
+    examine(str(tmp_path / "new"), image_size=1 << 60, data_size=1 << 60)
 
 
 def test_a_directory_without_rights_is_told(tmp_path: Path) -> None:
