@@ -18,6 +18,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -159,7 +160,13 @@ def _is_alive(directory: str) -> bool:
         return True
     except OSError:
         return False
-    return False
+    # Where a lock does not go with an open file, as over NFS, whoever answers is alive all the same.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(os.path.join(directory, "control.sock"))
+        except OSError:
+            return False
+    return True
 
 
 @contextlib.contextmanager

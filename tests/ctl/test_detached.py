@@ -71,6 +71,17 @@ def test_one_that_is_kept_is_found_until_it_dies(key: str) -> None:
     assert not places()
 
 
+def test_one_that_answers_is_alive_though_its_lock_is_not_seen(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, _ = said()
+    with DetachedWorker("/srv/repo", key, None, program=FAKE_DAEMON) as worker:
+        worker.client.post("runs", body={"kind": "export", "unix": "/a"})
+        monkeypatch.setattr("fcntl.flock", lambda *_: None)
+        assert len(every_run(NOBODY, None, output)["runs"]) == 1
+        assert places()
+
+
 def test_one_that_is_not_kept_is_gone(key: str) -> None:
     with DetachedWorker("/srv/repo", key, None, program=FAKE_DAEMON) as worker:
         assert places()
