@@ -160,7 +160,7 @@ def _is_alive(directory: str) -> bool:
         return True
     except OSError:
         return False
-    # Where a lock does not go with an open file, as over NFS, whoever answers is alive all the same.
+    # Where a lock does not go with an open file, as over NFS, whoever answers is alive.
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(os.path.join(directory, "control.sock"))

@@ -111,6 +111,12 @@ def test_a_damaged_point_takes_a_yes_of_its_own(place: Place, tmp_path: Path) ->
     assert place.to.exists()
 
 
+def test_a_volume_can_be_made_for_it(place: Place) -> None:
+    found = place.answer(place.repository, "", "1", "", "", "vg0/back", "no")
+    assert found.code == 130
+    assert " --to vg0/back " in found.err
+
+
 def test_whoever_leaves_has_written_nothing(place: Place) -> None:
     answers = (place.repository, "", "1", "", "", place.to)
     for count in range(len(answers) + 1):
