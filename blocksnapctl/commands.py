@@ -13,7 +13,6 @@ from blocksnapctl.drilling import drill, report
 from blocksnapctl.exporting import export
 from blocksnapctl.files import cp, ls
 from blocksnapctl.following import follow
-from blocksnapctl.mounting import mount, unmount
 from blocksnapctl.pausing import pause, resume
 from blocksnapctl.pruning import hold, prune, release, undelete
 from blocksnapctl.restoring import restore
@@ -275,6 +274,20 @@ def _verify_source(context: Context, item: str | None) -> int:
         follow(context.daemon, started["id"], context.output, deadline=context.deadline)
         started = context.daemon.post("runs", body=request)
     return follow(context.daemon, started["id"], context.output, deadline=context.deadline)
+
+
+def mount(context: Context) -> int:
+    """Mount a point at a directory, or tell what is mounted."""
+    from blocksnapctl import mounting  # loads what most commands do without
+
+    return mounting.mount(context)
+
+
+def unmount(context: Context) -> int:
+    """Unmount what ``mount`` mounted."""
+    from blocksnapctl import mounting  # loads what most commands do without
+
+    return mounting.unmount(context)
 
 
 VERBS: dict[str, Callable[[Context], int]] = {

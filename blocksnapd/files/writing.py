@@ -7,6 +7,7 @@ file has its name only when it is whole.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
@@ -71,7 +72,7 @@ class Writer:
                 self.attributes(fd, node, xattrs, note)
             finally:
                 os.close(fd)
-            durable.publish_in(parent, temp, name, replaces=self._overwrite)
+            self._publish(parent, temp, name)
         except BaseException:
             _unlink(parent, temp)
             raise
@@ -87,7 +88,7 @@ class Writer:
                 except OSError as error:
                     note(f"owner not kept: {_said(error)}")
             os.utime(temp, ns=(node.atime_ns, node.mtime_ns), dir_fd=parent, follow_symlinks=False)
-            durable.publish_in(parent, temp, name, replaces=self._overwrite)
+            self._publish(parent, temp, name)
         except BaseException:
             _unlink(parent, temp)
             raise
@@ -104,9 +105,18 @@ class Writer:
         finally:
             os.close(directory)
         try:
-            durable.publish_in(parent, temp, name, replaces=self._overwrite)
+            self._publish(parent, temp, name)
         finally:
             _unlink(parent, temp)  # where both are names of one file, a rename does nothing
+
+    def _publish(self, parent: int, temp: bytes, name: bytes) -> None:
+        """Give ``temp`` its name; what may be replaced are files and symbolic links only."""
+        if self._overwrite:
+            with contextlib.suppress(FileNotFoundError):
+                kind = stat.S_IFMT(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+                if kind not in (stat.S_IFREG, stat.S_IFLNK):
+                    raise FileExistsError(errno.EEXIST, "something that is no file is there")
+        durable.publish_in(parent, temp, name, replaces=self._overwrite)
 
     def attributes(
         self, fd: int, node: Node, xattrs: Callable[[], list[tuple[bytes, bytes]]], note: Note

@@ -211,6 +211,21 @@ def test_what_exists_stays_unless_it_may_be_replaced(tree: Tree, tmp_path: Path)
     assert sorted(names_of(tmp_path)) == ["dir", "dir/file", "there"], "nothing unfinished stays"
 
 
+def test_what_is_no_file_is_never_replaced(tree: Tree, tmp_path: Path) -> None:
+    """Such as a device, or a directory."""
+    tree.file(ROOT, b"one", Run(0, 0, 10))
+    tree.file(ROOT, b"two", Run(0, 0, 10))
+    (tmp_path / "to").mkdir()
+    (tmp_path / "to/one").mkdir()
+    os.mkfifo(tmp_path / "to/two")
+    report = copied(tree, tmp_path / "to", overwrite=True)
+    assert [count for count, _ in report.notes.values()] == [2]
+    assert stat.S_ISFIFO((tmp_path / "to/two").stat().st_mode)
+    with pytest.raises(RefusedError, match="no file"):
+        copied(tree, tmp_path / "to/two", b"/two", overwrite=True)
+    assert names_of(tmp_path / "to") == ["one", "two"]
+
+
 def test_what_cannot_be_copied_so(tree: Tree, tmp_path: Path) -> None:
     tree.add(ROOT, b"fifo", stat.S_IFIFO | 0o600)
     with pytest.raises(UsageError, match="directory"):

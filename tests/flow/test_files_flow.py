@@ -61,6 +61,8 @@ def test_looking_and_copying(kept: Site) -> None:
     done = site.ctl("cp", "-r", f"{point}:/", str(site.folder / "back"), key=True)
     assert done.code == 13, "there is a fifo, which is told"
     assert "left out: a fifo" in done.out
+    with pytest.raises(Exception, match="holds no private key"):
+        list(site.client.stream("points", point, "files"))
     shutil.rmtree(site.folder / "back" / "lost+found")
     assert_same(tree, site.folder / "back", left_out=("fifo",), whole_ns=False)
 
@@ -88,28 +90,18 @@ def test_without_daemon_configuration_and_rights(kept: Site) -> None:
     assert again.code == 12
     assert "exists" in again.err
     assert site.ctl("cp", "--overwrite", *words, key=True, user=user).code == 13
+    assert_refusals(site, site.folder / "refused")
 
 
-def test_what_is_wrong_is_told(kept: Site, tmp_path: Path) -> None:
-    site, repo = kept, ("--repo", str(kept.repository))
-    at = f"{site.image}@latest"
-    for place, code, said in (
-        (f"{at}:/no/such", 11, "there is no /no/such"),
-        (f"{at}:2:/small", 11, "no volume 2"),
-        (f"{at}:/small/", 11, "not a directory"),
-        ("vg0/other@latest:/x", 11, "vg0/other"),
-    ):
-        done = site.ctl("ls", place, *repo, key=True)
-        assert (done.code, said in done.err) == (code, True), done
-    for place, code, said in ((f"{at}:/many", 2, "cp -r"), (f"{at}", 2, "no path"),
-                              (f"{at}:/fifo", 2, "fifo")):  # fmt: skip
-        done = site.ctl("cp", place, str(tmp_path / "to"), *repo, key=True)
-        assert (done.code, said in done.err) == (code, True), done
-    assert list(tmp_path.iterdir()) == []
+def assert_refusals(site: Site, to: Path) -> None:
+    """What cannot be is refused with its reason, and nothing is written."""
+    at, repo = f"{site.image}@latest", ("--repo", str(site.repository))
+    done = site.ctl("ls", f"{at}:/no/such", *repo, key=True)
+    assert (done.code, "there is no /no/such" in done.err) == (11, True), done
+    done = site.ctl("ls", "vg0/other@latest:/x", *repo, key=True)
+    assert (done.code, "vg0/other" in done.err) == (11, True), done
+    for place, said in ((f"{at}:/many", "cp -r"), (f"{at}", "no path")):
+        done = site.ctl("cp", place, str(to), *repo, key=True)
+        assert (done.code, said in done.err) == (2, True), done
+    assert not to.exists()
     assert site.ctl("ls", f"{at}:/", *repo).code == 77, "it takes the key"
-
-
-def test_the_daemon_itself_reads_no_files(kept: Site) -> None:
-    found = kept.client.get("points")["points"][0]["id"]
-    with pytest.raises(Exception, match="holds no private key"):
-        list(kept.client.stream("points", found, "files"))

@@ -11,6 +11,7 @@ import pytest
 from blocksnapd.store.init import init_repository
 from blocksnapd.store.repository import Repository
 from tests.export.keeping import keep
+from tests.files.corpus import FileImage, open_files
 from tests.lab.machine import GUEST_DIR
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def test_what_a_crash_left_is_mounted_and_unmounted(
     crashed = machine.run(GUEST_DIR / "crashed_disks.py", blank=True)
     wanted = {e["kind"]: e["digests"] for e in crashed.events if e["event"] == "crashed"}
     wanted["parted"] = wanted["ext4"]
+    for disk in machine.disks:  # what reads files without a kernel sees that there is a log
+        assert "not replayed" in open_files(FileImage(disk)).notes[0]
     made = init_repository(f"{machine.out}/repository", f"{machine.out}/keys")
     repository = Repository.open(f"{machine.out}/repository", restore_key=made.restore_key)
     disks = dict(zip(DISKS, machine.disks, strict=True))
