@@ -12,13 +12,13 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from blocksnapd.control.messages import SCHEMA, format_time, problem
+from blocksnapd.control.messages import SCHEMA, Run, format_time, problem
 from blocksnapd.errors import BusyError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from blocksnapd.control.messages import Problem, Run, RunKind, RunResult, Who
+    from blocksnapd.control.messages import Problem, RunKind, RunResult, Who
     from blocksnapd.errors import BlocksnapError
     from blocksnapd.ports import Clock
 
@@ -60,7 +60,7 @@ class LiveRun:
     reason: str = ""
     warnings: list[str] = field(default_factory=list)
     error: Problem | None = None
-    more: Run = field(default_factory=dict)  # what only some kinds of runs tell
+    more: Run = field(default_factory=Run)  # what only some kinds of runs tell
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
     def message(self) -> Run:
