@@ -214,9 +214,6 @@ class Collector:
 
     def _check(self, seen: _Seen) -> None:
         problems = list(seen.mark.problems)
-        following = manifest_name(self.volume_id, seen.loaded.generation + 1)
-        if self.store.exists(following):
-            problems.append(f"{following} is there and was not listed")
         problems += [
             f"{name} is there and was not listed"
             for name in seen.packs.lost

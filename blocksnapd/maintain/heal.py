@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from blocksnapd.store.check_records import CheckRecords, Told
     from blocksnapd.store.keys import MaintenanceKey
     from blocksnapd.store.layers import PackPlace
-    from blocksnapd.store.manifest_format import Manifest, Patch
+    from blocksnapd.store.manifest_format import LoadedManifest, Manifest, Patch
     from blocksnapd.store.objects import ObjectStore
     from blocksnapd.store.pack_check import Slots
     from blocksnapd.store.point_format import PackRef
@@ -43,12 +43,14 @@ class Healing:
     """What can be healed now.
 
     Attributes:
+        basis: the manifest that all of this holds for.
         patches: all that the next manifest should tell, old ones that are still needed too.
         closes: records of damage that need nothing more once those are published.
         healed_blocks: damaged slots that get a new place now.
         left_blocks: damaged slots that some point needs and nothing holds.
     """
 
+    basis: LoadedManifest
     patches: tuple[Patch, ...] = ()
     closes: tuple[str, ...] = ()
     healed_blocks: int = 0
@@ -91,7 +93,7 @@ def find_healing(
     rows = told_rows(store, key, history, told, scratch=scratch)
     lost = {name: np.unique(found.slots).astype(np.intp) for name, found in rows.items()}
     if not lost and not origins:
-        return Healing(closes=_closes(told, {}))
+        return Healing(history.loaded, closes=_closes(told, {}))
     search = _Search(rows, lost)
     watched, moved = _both(lost, origins), history.loaded.manifest.moved
     walk, tables = DamageWalk(watched), SlotTables(store, key, moved=moved)
@@ -107,6 +109,7 @@ def find_healing(
     patches = [*kept.without(healed), *(p for found in new.values() for p in found)]
     left = Patched(patches).unhealed(needed)
     return Healing(
+        history.loaded,
         patches=tuple(sorted(patches, key=lambda patch: (patch.origin, patch.slot))),
         closes=_closes(told, left),
         healed_blocks=sum(map(len, healed.values())),

@@ -6,12 +6,13 @@ once a manifest or a record names it. Nothing here waits for a writer, or keeps 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec.structs import replace
 
-from blocksnapd.errors import BlocksnapError
+from blocksnapd.errors import BlocksnapError, BusyError
 from blocksnapd.keep_rules import DAY_S, SECOND_US
 from blocksnapd.maintain.collect import Collector, Marked
 from blocksnapd.maintain.collect_rules import Patience
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 MERGE_SIZE_MAX = 256 * MIB
 REPACK_SIZE_MIN = 64 * MIB  # of a small repository all at once
 PROBLEMS_MAX = 20
+STEP_TRIES = 3
 
 
 class Tell(Protocol):
@@ -118,12 +120,20 @@ class Round:
 
     def _try(self, step: Callable[[], None]) -> bool:
         try:
-            step()
+            self._anew(step)
         except BlocksnapError as error:
             name = step.__name__.strip("_")
             self._tell("maintenance-failed", f"{name}: {error.sentences()}", severity="error")
             return False
         return True
+
+    def _anew(self, step: Callable[[], None]) -> None:
+        # What a step decided by one manifest is decided again when somebody changed it meanwhile.
+        for _ in range(STEP_TRIES - 1):
+            with suppress(BusyError):
+                step()
+                return
+        step()
 
     def _prune(self) -> None:
         if self._orders.policy is None:
@@ -166,6 +176,7 @@ class Round:
             self._volume_id,
             lambda newest: with_merges(newest.manifest, listing.points, gone, merges),
             now_us=self._now_us,
+            basis=loaded,
         )
         for problem in merges.problems:
             self._tell("merge-failed", problem, severity="error")
@@ -234,6 +245,7 @@ class Round:
             self._volume_id,
             lambda newest: healing.applied(newest.manifest),
             now_us=self._now_us,
+            basis=healing.basis,
         )
         healing.close(records, time_us=self._now_us())
         if healing.healed_blocks:

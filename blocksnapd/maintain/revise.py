@@ -21,16 +21,23 @@ def revise(
     change: Callable[[LoadedManifest], Manifest],
     *,
     now_us: Callable[[], int],
+    basis: LoadedManifest | None = None,
 ) -> LoadedManifest:
     """Publish what ``change`` makes of the newest generation, if that differs; return the newest.
 
+    ``basis`` is the generation that was looked at to decide what ``change`` does, where it holds
+    for no other.
+
     Raises:
-        BusyError: others went on changing it. Whatever ``change`` raises: nothing was published.
+        BusyError: others went on changing it, or the newest is not ``basis``. Whatever ``change``
+            raises: nothing was published.
         ChecksumError, RepositoryFormatError, StoreError: the newest cannot be read, or the next
             not be written.
     """
     for _ in range(TRIES_MAX):
         loaded = manifests.newest(volume_id)
+        if basis is not None and loaded.digest != basis.digest:
+            break
         wanted = change(loaded)
         if wanted == loaded.manifest:
             return loaded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blocksnapd.errors import FormatError, StoreMissingError
+from blocksnapd.errors import FormatError, StoreError, StoreMissingError
 from blocksnapd.store.manifest_format import (
     MANIFEST_SIZE_MAX,
     LoadedManifest,
@@ -33,9 +33,26 @@ class Manifests:
     def generations(self, volume_id: str) -> list[int]:
         """Return the generations there are, ascending.
 
+        What is decided by an old generation undoes what newer ones told, so a listing that was cut
+        short must not pass for all there is.
+
         Raises:
-            StoreError: the place failed.
+            StoreError: the place failed, or went on leaving out one that is there.
         """
+        for _ in range(2):
+            found = self._listed(volume_id)
+            following = manifest_name(volume_id, found[-1] + 1 if found else 1)
+            if found and not self._store.exists(following):
+                return found
+        if not self._store.exists(following):
+            return found  # twice none at all: the volume is new
+        raise StoreError(
+            f"the listing of manifests left out {following}, which is there",
+            effect="Nothing was decided; nothing was changed.",
+            hint="Try again; if it stays so, look after the disk or the file system.",
+        )
+
+    def _listed(self, volume_id: str) -> list[int]:
         found = []
         for name in self._store.list_names(manifests_prefix(volume_id)):
             try:

@@ -7,7 +7,9 @@ import pytest
 
 from blocksnapd.errors import BusyError
 from blocksnapd.keep_rules import parse_rule
+from blocksnapd.maintain import maintainer
 from blocksnapd.maintain.maintainer import Orders, Round, passed_over
+from blocksnapd.maintain.prune import Pruner
 from blocksnapd.maintain.retention import Policy
 from blocksnapd.maintain.spans import wanted
 from blocksnapd.store.listing import entry_name, entry_of
@@ -227,3 +229,22 @@ def test_what_is_passed_over():
     assert passed_over(entries, entries, layers) == frozenset()
     # 1-3 expired: the layer 0-4 leads over them. 5 expired: none leads from 4 to 6.
     assert passed_over(entries, [entries[3], entries[5]], layers) == {1, 2, 3}
+
+
+def test_a_step_is_decided_anew_when_the_manifest_changed_meanwhile(site, monkeypatch):
+    """Somebody holds a point while layers are merged: both count, and nothing failed."""
+    merged = maintainer.merge_due
+    held = []
+
+    def merge_due(*args, **more):
+        if not held:
+            pruner = Pruner(site.lab.store, site.lab.keys, site.now)
+            held.append(pruner.hold(VOLUME, site.lab.kept[3][0].facts.point_id))
+        return merged(*args, **more)
+
+    monkeypatch.setattr(maintainer, "merge_due", merge_due)
+    assert site.maintain()
+    assert "maintenance-failed" not in site.kinds()
+    assert [hold.seq for hold in site.manifest.holds] == [4]
+    assert site.manifest.layers
+    site.check()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from blocksnapd.errors import ChecksumError, ObjectExistsError, RepositoryFormatError
+from blocksnapd.errors import ChecksumError, ObjectExistsError, RepositoryFormatError, StoreError
 from blocksnapd.store.manifest_format import Manifest, Verified
 from blocksnapd.store.manifests import Manifests
 from blocksnapd.store.names import manifest_name
@@ -43,11 +43,32 @@ def test_two_who_publish_at_once_do_not_overwrite_each_other(manifests):
     assert manifests.newest(VOLUME).manifest.epoch == 1
 
 
+@pytest.mark.parametrize("left_out", [{2}, {1, 2}])
+def test_a_listing_that_was_cut_short_is_not_believed(lab, manifests, left_out, monkeypatch):
+    """What an old generation does not know would be undone by whoever went on from it."""
+    for epoch in (1, 2):
+        manifests.publish(manifests.newest(VOLUME), Manifest(epoch=epoch), time_us=5)
+    lists, short = lab.store.list_names, [True]
+
+    def list_names(prefix: str) -> list[str]:
+        hidden = {manifest_name(VOLUME, n) for n in left_out} if short else set()
+        return [name for name in lists(prefix) if name not in hidden]
+
+    monkeypatch.setattr(lab.store, "list_names", list_names)
+    with pytest.raises(StoreError, match="left out"):
+        manifests.newest(VOLUME)
+    with pytest.raises(StoreError, match="left out"):
+        manifests.readable(VOLUME)
+    short.clear()
+    assert manifests.newest(VOLUME).manifest.epoch == 2
+
+
 def test_a_damaged_newest_one_stops_maintenance_and_not_reading(lab, manifests):
     first = manifests.publish(manifests.newest(VOLUME), Manifest(epoch=1), time_us=5)
     manifests.publish(first, Manifest(epoch=2), time_us=6)
     name = manifest_name(VOLUME, 2)
-    lab.store.objects[name] = lab.store.objects[name][:-1] + b"\0"
+    data = lab.store.objects[name]
+    lab.store.objects[name] = data[:-1] + bytes([data[-1] ^ 1])
     with pytest.raises(ChecksumError):
         manifests.newest(VOLUME)
     found, problems = manifests.readable(VOLUME)
