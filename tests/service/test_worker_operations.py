@@ -289,6 +289,7 @@ async def test_an_unreadable_manifest_hides_no_point(host: Host) -> None:
     await host.worker.hold(host.points[0].facts.point_id, {}, ROOT)
     (path,) = (host.root / "m" / VOLUME).iterdir()
     path.chmod(0o600)
-    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     await host.held.load()
     assert [("held" in p) for p in await host.worker.points(None)] == [False] * 3

@@ -44,7 +44,8 @@ def test_what_is_gone_or_damaged_is_told(lab, reader, monkeypatch):
     name = lab.kept[3][0].name
     objects = dict(lab.store.objects)
     monkeypatch.setattr(lab.store, "objects", objects)
-    objects[name] = objects[name][:-1] + b"x"
+    data = objects[name]
+    objects[name] = data[:-1] + bytes([data[-1] ^ 1])
     with pytest.raises(ChecksumError):
         reader.load(name)
     del objects[name]

@@ -176,7 +176,8 @@ def test_a_damaged_manifest_is_passed_over_and_told():
     lab.live(np.random.default_rng(4))
     lab.maintain()
     newest = lab.store.list_names("m/")[-1]
-    lab.store.objects[newest] = lab.store.objects[newest][:-1] + b"x"
+    data = lab.store.objects[newest]
+    lab.store.objects[newest] = data[:-1] + bytes([data[-1] ^ 1])
     lab.check_all()
     image = lab.reader.open_image(lab.kept[-1][0])
     assert image.depth == 3
