@@ -1,14 +1,15 @@
 """The verbs ``mount`` and ``unmount``: a point in a directory, as it was. Needs root. Edge.
 
-    repository ─ worker, detached ─ NBD over a Unix socket ─ /dev/nbdN ─ [/dev/loopN] ─ directory
+    repository ─ worker, detached ─ NBD over a Unix socket ─ /dev/nbdN ─ directory
 
 The export has a layer for what is written, thrown away in the end; so a log is replayed whether
-the file system is mounted to be written or not. The loop device is there for a file system that is
-only part of the image. What was set up is in a record (``mount_records``), each step before it is
+the file system is mounted to be written or not. Of an image with partitions or LVM only the one
+file system is exported: what the kernel does not see, the host's own LVM can't find a second time.
+What was set up is in a record (``mount_records``), each step before it is
 done; ``unmount`` takes down what it finds of it, in any state, also when the worker was killed.
 
 Facts of a record: ``directory``, ``control`` (the worker's socket), ``point``, ``volume``,
-``socket`` and ``device`` (to be attached), ``mark`` (it was), ``loop``, ``writable``.
+``socket`` and ``device`` (to be attached), ``mark`` (it was), ``writable``.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def _volume(client: Client, point_id: str, place: Place) -> dict[str, Any]:
     """Return the file system to mount, as ``ls POINT:`` tells of it.
 
     Raises:
-        NotFoundError, UsageError, RefusedError: none, several, or not in one piece.
+        NotFoundError, UsageError: none, or several.
     """
     (part,) = client.stream("points", point_id, "files")
     volumes: list[dict[str, Any]] = part["volumes"]
@@ -160,12 +161,6 @@ def _volume(client: Client, point_id: str, place: Place) -> dict[str, Any]:
             f"there are {len(found)} file systems in it", effect=_NOTHING,
             hint=f"Name one by its number: {point_id}:1. {hint}",
         )  # fmt: skip
-    if found[0]["offset"] is None:
-        raise RefusedError(
-            f"{found[0]['place']} is in pieces, and cannot be mounted alone", effect=_NOTHING,
-            hint="Copy files out of it with ls and cp; or export the point, and let LVM on a host "
-            "that does not have this volume group activate it.",
-        )  # fmt: skip
     return found[0]
 
 
@@ -178,17 +173,13 @@ def _set_up(
         directory=directory, control=client.socket_path, point=point["id"],
         volume=point["volume"], writable=rw, socket=socket,
     )  # fmt: skip
-    request = {"kind": "export", "point": point["id"], "writable": True, "unix": socket}
+    request: dict[str, Any] = {
+        "kind": "export", "point": point["id"], "writable": True, "unix": socket,
+    }  # fmt: skip
+    if volume["offset"] != 0 or volume["size"] != point["size"]:
+        request["part"] = volume["number"]
     _await_export(client, client.post("runs", body=request)["id"])
     device = _attached(record, socket)
-    if volume["offset"] or volume["size"] < point["size"]:
-        record.add(loop="")
-        loop = run(
-            "losetup", "--find", "--show", "--offset", str(volume["offset"]),
-            "--sizelimit", str(volume["size"]), device,
-        ).strip()  # fmt: skip
-        record.add(loop=loop)
-        device = loop
     options = ["rw" if rw else "ro", "nodev", "nosuid"]
     options += ["nouuid"] if volume["kind"] == "xfs" else []
     kind = ["-t", volume["kind"]] if volume["kind"] in _TYPES else []
@@ -241,14 +232,10 @@ def _take_down(record: Record) -> None:
     device, directory = facts.get("device"), facts.get("directory", "")
     if device is not None:
         is_ours = _is_ours(facts)
-        # A device that somebody else has attached since may have their mounts and loops on it.
-        loops = [name for name in _loops_on(device) if is_ours or name == facts.get("loop")]
-        for source in (*loops, device):
-            for place in reversed(_places_of(source)):
-                if is_ours or place == directory:
-                    _unmount(place)
-        for name in loops:
-            run("losetup", "--detach", name)
+        for place in reversed(_places_of(device)):
+            # A device that somebody else has attached since may have their mounts on it.
+            if is_ours or place == directory:
+                _unmount(place)
         if is_ours:
             nbd_devices.detach(device)
     _end_worker(facts.get("control", ""))
@@ -287,12 +274,6 @@ def _places_of(source: str) -> list[str]:
 
 def _unescaped(found: re.Match[bytes]) -> bytes:
     return bytes([int(found[1], 8)])
-
-
-def _loops_on(device: str) -> list[str]:
-    """Return the loop devices that lie on ``device``."""
-    found = run("losetup", "--noheadings", "--output", "NAME", "--associated", device)
-    return found.split()
 
 
 def _end_worker(control: str) -> None:

@@ -119,6 +119,7 @@ _ALLOWED = {
         "certificate_key",
         "client_ca",
         "open",
+        "part",
     },
 }
 _Model = TypeVar("_Model", bound=_Body)

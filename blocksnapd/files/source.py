@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from blocksnapd.errors import FormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from blocksnapd.ports import PointImage
 
@@ -38,6 +38,9 @@ class Source(Protocol):
                 there, or its repository cannot be read.
         """
 
+    def places(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield where in the image these bytes are: (offset, length), in order."""
+
 
 class ImageSource:
     """A whole image."""
@@ -60,6 +63,11 @@ class ImageSource:
         found = bytearray(length)
         self._image.read_into(offset, memoryview(found))
         return bytes(found)
+
+    def places(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield them; see ``Source``."""
+        if length:
+            yield offset, length
 
     def _page(self, number: int) -> bytes:
         with self._lock:
@@ -102,15 +110,22 @@ class Pieces:
     def read_at(self, offset: int, length: int) -> bytes:
         """Return bytes; see ``Source``."""
         check_inside(offset, length, self.size)
-        found = []
+        found = [below.read_at(at, size) for below, at, size in self._parts(offset, length)]
+        return found[0] if len(found) == 1 else b"".join(found)
+
+    def places(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield them; see ``Source``."""
+        for below, at, size in self._parts(offset, length):
+            yield from below.places(at, size)
+
+    def _parts(self, offset: int, length: int) -> Iterator[tuple[Source, int, int]]:
         while length:
             index = bisect_right(self._starts, offset) - 1
             below, start, size = self._pieces[index]
             within = offset - self._starts[index]
             part = min(length, size - within)
-            found.append(below.read_at(start + within, part))
+            yield below, start + within, part
             offset, length = offset + part, length - part
-        return found[0] if len(found) == 1 else b"".join(found)
 
 
 class Striped:
@@ -134,15 +149,21 @@ class Striped:
     def read_at(self, offset: int, length: int) -> bytes:
         """Return bytes; see ``Source``."""
         check_inside(offset, length, self.size)
-        found = []
+        return b"".join(of.read_at(at, size) for of, at, size in self._stripes(offset, length))
+
+    def places(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield them; see ``Source``."""
+        for below, at, size in self._stripes(offset, length):
+            yield from below.places(at, size)
+
+    def _stripes(self, offset: int, length: int) -> Iterator[tuple[Source, int, int]]:
         while length:
             number, within = divmod(offset, self._stripe)
             row, index = divmod(number, len(self._parts))
             below, start = self._parts[index]
             part = min(length, self._stripe - within)
-            found.append(below.read_at(start + row * self._stripe + within, part))
+            yield below, start + row * self._stripe + within, part
             offset, length = offset + part, length - part
-        return b"".join(found)
 
 
 def check_inside(offset: int, length: int, size: int) -> None:

@@ -47,7 +47,7 @@ class Place:
 class Volume:
     """What was found at a place, by its number from 1. ``files`` is None if it cannot be read.
 
-    ``offset`` is as in ``Place``.
+    ``offset`` and ``source`` are as in ``Place``.
     """
 
     number: int
@@ -58,6 +58,7 @@ class Volume:
     files: FileSystem | None = None
     notes: list[str] = field(default_factory=list)
     offset: int | None = None
+    source: Source | None = None
 
 
 def volumes_of(image: Source) -> list[Volume]:
@@ -133,7 +134,9 @@ def _seen(number: int, place: Place) -> Volume:
     if files is not None:
         kind, label = files.kind, files.label
         notes += files.notes
-    return Volume(number, place.name, place.size, kind, label, files, notes, place.offset)
+    return Volume(
+        number, place.name, place.size, kind, label, files, notes, place.offset, source
+    )  # fmt: skip
 
 
 def _kind(head: bytes) -> str:

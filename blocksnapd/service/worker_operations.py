@@ -16,9 +16,9 @@ from blocksnapd.control.messages import SCHEMA, format_time
 from blocksnapd.errors import BlocksnapError, CancelledRunError, NotFoundError, UsageError
 from blocksnapd.service.drill_answers import NoDrills
 from blocksnapd.service.drilling import drilling
-from blocksnapd.service.exporting import exporting
 from blocksnapd.service.files import copying, listing
 from blocksnapd.service.in_place import in_place
+from blocksnapd.service.part_export import exporting_part
 from blocksnapd.service.prune_answers import PruneAnswers
 from blocksnapd.service.restoring import restoring
 from blocksnapd.service.runs import RunAnswers
@@ -80,7 +80,7 @@ class WorkerOperations(RunAnswers, PruneAnswers, NoDrills):
             "verify": lambda request: verifying(request, points, verify_runs, clock.now()),
             "copy": lambda request: copying(request, points),
             "drill": lambda request: drilling(request, points, points.directory),
-            "export": lambda request: exporting(request, points),
+            "export": lambda request: exporting_part(request, points),
             "in-place": lambda request: in_place(request, points),
             "view": lambda request: viewing(request, points),
         }
