@@ -216,6 +216,10 @@ def _doing(verb: _Verb) -> None:
     view.add_argument("point", metavar="POINT|VOLUME", help="the volume with --end")
     view.add_argument("--writable", action="store_true", help="what is written goes in the end")
     view.add_argument("--end", action="store_true", help="end the views of VOLUME")
+    view.add_argument(
+        "--merge", action="store_true",
+        help="the volume itself becomes that, at once; it is copied in the background",
+    )  # fmt: skip
     _time_options(view)
     _key_options(view, is_needed=False)
     _drilling(verb)

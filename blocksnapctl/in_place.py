@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 _UNTOUCHED = "The volume was not written to."
 
 
-def restore_in_place(context: Context) -> int:
-    """Make a volume what it was, with the daemon's help: it makes a point to undo it by."""
+def restore_in_place(context: Context, *, merge: bool = False) -> int:
+    """Make a volume what it was, with the daemon's help: it makes a point to undo it by.
+
+    With ``merge`` the kernel does it: what was is there at once, and copied in the background.
+    """
     arguments, out = context.arguments, context.output
     selector = selector_of(arguments, arguments.point)
     assert selector is not None
@@ -30,10 +33,12 @@ def restore_in_place(context: Context) -> int:
     out.say(f"{point['id']}, {local_iso(point['time'], LocalZone())} → {point['volume']}, in place")
     _confirm(context, point)
     with context.worker(repo) as worker:
-        request = {
+        request: dict[str, Any] = {
             "kind": "in-place", "point": point["id"],
             "daemon": os.path.abspath(context.daemon.socket_path),
         }  # fmt: skip
+        if merge:
+            request["merge"] = True
         started = worker.client.post("runs", body=request)
         return follow(worker.client, started["id"], out, deadline=context.deadline, is_ours=True)
 

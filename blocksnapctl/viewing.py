@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blocksnapctl.choosing import found_point, repository_of, selector_of
 from blocksnapctl.following import last_of
+from blocksnapctl.in_place import restore_in_place
 from blocksnapctl.times import local_iso
 from blocksnapctl.zone import LocalZone
 from blocksnapd.control.messages import EXIT_OK, looks_like_point
@@ -24,11 +25,15 @@ def view(context: Context) -> int:
     arguments, out = context.arguments, context.output
     if arguments.end:
         return _end(context)
+    if arguments.writable and arguments.merge:
+        raise UsageError("--merge and --writable exclude each other", effect=_NOTHING)
     if arguments.key is None:
         raise KeyMissingError(
             "reading a repository takes its private key", effect=_NOTHING,
             hint="Name it: --key FILE (the restore.key that init made).",
         )  # fmt: skip
+    if arguments.merge:
+        return restore_in_place(context, merge=True)
     selector = selector_of(arguments, arguments.point)
     assert selector is not None
     point = found_point(out, context.daemon, selector)

@@ -144,10 +144,9 @@ class RunRequest(TypedDict, total=False):
     ``share``, from 0 to 1, is how much of the data a verification reads; left out: all of it.
     ``policy`` is for whoever prunes a repository without a configuration. An export is at the
     socket ``unix`` or the address ``listen``, of ``point`` or of all; its files are for TLS, and
-    ``open`` says the operator agreed that whoever reaches the address may read. Who writes to a
-    volume in place asks the daemon at the socket ``daemon``, and shows it its ``lease``.
-    A restore may make a ``new`` volume, and with ``allow_damaged`` list what is lost in a file.
-    A copy is of what is at ``path``, percent-encoded, in volume ``part`` of the image.
+    ``open`` says the operator agreed that whoever reaches the address may read. ``lease`` is shown
+    to ``daemon``. A restore may make a ``new`` volume, and with ``allow_damaged`` list what is
+    lost. A copy is of what is at ``path``, percent-encoded, in volume ``part`` of the image.
     """
 
     kind: RunKind
@@ -172,6 +171,7 @@ class RunRequest(TypedDict, total=False):
     restores: bool
     daemon: str
     lease: str
+    merge: bool
     path: str
     part: int
     recursive: bool

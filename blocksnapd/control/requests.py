@@ -87,6 +87,7 @@ class _RunRequest(_Body):
     restores: bool | None = None
     daemon: _Path | None = None
     lease: _Name | None = None
+    merge: bool | None = None
     path: Annotated[str, Field(min_length=1, max_length=16384, pattern="^/")] | None = None
     part: Annotated[int, Field(ge=1, le=9999)] | None = None
     recursive: bool | None = None
@@ -103,7 +104,7 @@ _NEEDED = {
 }  # fmt: skip
 _ALLOWED = {
     "cycle": {"volume", "tags", "full", "lease"},
-    "in-place": {"point", "daemon"},
+    "in-place": {"point", "daemon", "merge"},
     "view": {"point", "daemon", "writable"},
     "drill": {"point", "volume", "check", "scratch", "restores"},
     "copy": {"point", "path", "part", "to", "recursive", "overwrite"},

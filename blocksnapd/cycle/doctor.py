@@ -4,6 +4,7 @@
     COW space's file not attached       attached to a loop device
     half-done snapshots, orphans        removed (volume_repair.py)
     volume inactive                     activated, once its COW space is back
+    a point merged into the volume      cleared away, so that snapshots can be taken again
     target 'snapshot' not loaded        modprobe dm_snapshot
     COW space on its own origin         told: only a person can move it
     file as COW space of what boots     told
@@ -18,7 +19,7 @@ import asyncio
 import re
 from typing import TYPE_CHECKING
 
-from blocksnapd.cycle import cow_place, cow_space, lvm_text, volume_repair
+from blocksnapd.cycle import cow_place, cow_space, lvm_text, merging, volume_repair
 from blocksnapd.cycle.block_device import Topology, device_number
 from blocksnapd.cycle.dm_ioctl import Control
 from blocksnapd.cycle.volume_repair import Finding
@@ -87,7 +88,7 @@ async def repair(
         await lvm.command(lvm_text.pv_argv("lvchange", "-ay", str(volume), udev=lvm.udev))
         done.append(f"Activated {volume}.")
         done += await volume_repair.repair(lvm, volume)  # only now its snapshots show their state
-    return done
+    return done + await merging.clear_merged(lvm, volume)
 
 
 def fstab_waits(text: str, names: set[str]) -> list[str]:

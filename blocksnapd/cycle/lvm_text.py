@@ -31,6 +31,7 @@ TAG_POINT = "blocksnap.point="
 COW_PV_TAG = "blocksnap_cow"
 SNAPSHOT_PREFIX = "bs_"
 VIEW_PREFIX = "bsview_"  # snapshots that a view stands on; no rotation knows them
+MERGE_PREFIX = "bsmerge_"  # COW devices that are merged into their origin
 CHUNK_SIZE_MIN = 4096
 REPORT_SIZE_MAX = 32 * 1024 * 1024
 
@@ -282,7 +283,8 @@ def foreign_snapshots(volumes: list[LogicalVolume], origin: LogicalVolume) -> li
     """Return the snapshots of ``origin`` that somebody else took; a view's is nobody else's."""
     return [
         v for v in volumes
-        if v.origin == origin.name and not v.is_ours and not v.name.startswith(VIEW_PREFIX)
+        if v.origin == origin.name and not v.is_ours
+        and not v.name.startswith((VIEW_PREFIX, MERGE_PREFIX))
     ]  # fmt: skip
 
 

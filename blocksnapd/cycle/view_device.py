@@ -194,6 +194,14 @@ def _remove_devices(volume: VolumeName, point_id: str) -> list[str]:
     return done
 
 
+async def spare_room(lvm: Lvm, volumes: list[LogicalVolume], vg: str) -> int:
+    """Return the bytes of COW space in ``vg`` that the next snapshot of no volume needs."""
+    pvs = await lvm.physical_volumes()
+    free = sum(p.free for p in pvs if p.vg == vg and lvm_text.COW_PV_TAG in p.tags)
+    others = [v for v in volumes if not v.origin and not lvm_text.unsuitable(v)]
+    return free - sum(_useful(v) for v in others)
+
+
 async def _size(
     lvm: Lvm, volumes: list[LogicalVolume], origin: LogicalVolume
 ) -> tuple[int, list[str]]:
@@ -201,10 +209,7 @@ async def _size(
 
     The next snapshot of each volume of the group, which its next cycle takes, must find room.
     """
-    pvs = await lvm.physical_volumes()
-    free = sum(p.free for p in pvs if p.vg == origin.vg and lvm_text.COW_PV_TAG in p.tags)
-    others = [v for v in volumes if not v.origin and not lvm_text.unsuitable(v)]
-    free -= sum(_useful(v) for v in others)
+    free = await spare_room(lvm, volumes, origin.vg)
     if free >= _useful(origin):
         return _useful(origin), []
     free -= free % origin.extent_size

@@ -209,26 +209,10 @@ class _Writing:
         return written
 
     def _verify(self) -> None:
-        found, buffer = ContentSum(self._block_size), memoryview(mmap.mmap(-1, STEP_SIZE))
         with self._volume.reader() as reader:
-            for part in self._difference.parts():
-                for start, end, blocks in spans(part.extents, self._block_size):
-                    data = self._read(reader, start, end, buffer)
-                    rows = np.frombuffer(data, np.uint8).reshape(-1, self._block_size)
-                    wanted = blocks - np.uint64(start // self._block_size)
-                    if len(wanted) != len(rows):
-                        rows = rows[wanted.astype(np.intp)]
-                    found.add(blocks, rows.reshape(-1).data)
-                    self._advance(len(blocks) * self._block_size)
-            if found.value() != self._sum.value():
+            found = read_back(self._difference, reader, self._block_size, self._advance)
+            if found != self._sum.value():
                 raise self._differs(reader)
-
-    def _read(self, reader: BlockReader, start: int, end: int, buffer: memoryview) -> memoryview:
-        length = min(end, self._volume.size) - start
-        reader.read_into(start, buffer[:length])
-        whole = -(-length // self._block_size) * self._block_size
-        buffer[length:whole] = bytes(whole - length)
-        return buffer[:whole]
 
     def _differs(self, reader: BlockReader) -> ChecksumError:
         found: list[int] = []
@@ -260,6 +244,43 @@ class _Writing:
         self._meter.advance(size)
         if self._cancelled():
             raise CancelledRunError("The restore was cancelled.")
+
+
+def read_back(
+    difference: Difference, reader: BlockReader, block_size: int, advance: Callable[[int], None]
+) -> int:
+    """Return the content sum of what ``reader`` holds where ``difference`` is.
+
+    Args:
+        difference: where to look.
+        reader: what to read; its last block may be a partial one.
+        block_size: bytes per block.
+        advance: called with bytes read; may raise, to stop.
+
+    Raises:
+        HostError: reading failed.
+    """
+    found, buffer = ContentSum(block_size), memoryview(mmap.mmap(-1, STEP_SIZE))
+    for part in difference.parts():
+        for start, end, blocks in spans(part.extents, block_size):
+            data = _read(reader, start, end, buffer, block_size)
+            rows = np.frombuffer(data, np.uint8).reshape(-1, block_size)
+            wanted = blocks - np.uint64(start // block_size)
+            if len(wanted) != len(rows):
+                rows = rows[wanted.astype(np.intp)]
+            found.add(blocks, rows.reshape(-1).data)
+            advance(len(blocks) * block_size)
+    return found.value()
+
+
+def _read(
+    reader: BlockReader, start: int, end: int, buffer: memoryview, block_size: int
+) -> memoryview:
+    length = min(end, reader.size) - start
+    reader.read_into(start, buffer[:length])
+    whole = -(-length // block_size) * block_size
+    buffer[length:whole] = bytes(whole - length)
+    return buffer[:whole]
 
 
 def spans(extents: Extents, block_size: int) -> Iterator[tuple[int, int, U64]]:

@@ -20,6 +20,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from blocksnapd.cycle.lvm import Lvm
 from blocksnapd.cycle.lvm_text import VolumeName
 from blocksnapd.cycle.snapshot_content import SnapshotContent
 from blocksnapd.errors import (
@@ -37,6 +38,7 @@ from blocksnapd.restore.held_volume import HeldVolume
 from blocksnapd.restore.in_place import Measured, measure, write_in_place
 from blocksnapd.service.daemon_client import DaemonClient
 from blocksnapd.service.jobs import Job
+from blocksnapd.service.merging import Merge
 from blocksnapd.store.difference import Difference
 from blocksnapd.store.names import parse_point_name
 from blocksnapd.units import format_size
@@ -68,6 +70,7 @@ async def in_place(request: RunRequest, points: WorkerPoints) -> Job:
 
     async def work(run: LiveRun) -> None:
         restore = _InPlace(points, points.named(point["id"]), run, stop)
+        restore.merges = request.get("merge", False)
         async with DaemonClient(request["daemon"]) as daemon:
             await restore.run(daemon)
 
@@ -85,6 +88,8 @@ class _InPlace:
         self._lease = ""
         self._safety = ""
         self._is_written = False
+        self._merge = Merge(Lvm(), self._volume, wanted.facts.point_id, run, stop)
+        self.merges = False
 
     async def run(self, daemon: DaemonClient) -> None:
         """Do it all; what it leaves when it fails is in the error."""
@@ -95,7 +100,14 @@ class _InPlace:
             with held:
                 _check_identity(held, wanted)
                 await self._begin(daemon)
+                # One of before that was killed, or that a boot interrupted.
+                run.warnings = [*run.warnings, *await self._merge.settle()]
+                self.merges &= run.phase != "merge"  # what is left of it is next to nothing
                 await self._restore(daemon, held)
+            if self.merges:
+                await self._merge.begin()
+                await self._merge.settle()
+                await asyncio.to_thread(self._check_tracking)
             await self._say(daemon, {"done": True})
         except BaseException as error:
             await self._leave(daemon, error)
@@ -162,10 +174,13 @@ class _InPlace:
             self._check_stop()
             told = await self._say(daemon, {"safety": self._safety})
             _check_room(told.get("room"), size, changes)
+            if self.merges:  # which writes nothing to the volume yet
+                await self._merge.prepare(difference, size, now.block_size)
             await self._say(daemon, {"writing": True})
             self._is_written = True
-            await asyncio.to_thread(self._write, difference, held, now.block_size, size)
-            await asyncio.to_thread(self._check_tracking)
+            if not self.merges:
+                await asyncio.to_thread(self._write, difference, held, now.block_size, size)
+                await asyncio.to_thread(self._check_tracking)
         finally:
             now.close()
             wanted.close()
@@ -232,6 +247,9 @@ class _InPlace:
     async def _leave(self, daemon: DaemonClient, error: BaseException) -> None:
         """Give the lease back when nothing was written; else say what is left."""
         if not self._is_written:
+            if self.merges and self._lease:
+                with contextlib.suppress(BlocksnapError):  # the next restore clears it away, too
+                    await self._merge.settle()
             if self._lease:
                 with contextlib.suppress(BlocksnapError):  # else it ends with this process
                     await self._say(daemon, {"done": True})

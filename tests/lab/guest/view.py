@@ -1,6 +1,6 @@
 """Guest: the kernel shows a volume as it was while that is mounted, written to and protected.
 
-Arguments: xfs | ext4, size of the volume in MiB, MiB of difference.
+Arguments: xfs | ext4, size of the volume in MiB, MiB of difference; "kill" for a worker, too.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def killed(world: World, wanted: str) -> None:
     kit.tell("killed", left=left())
 
 
-def main(kind: str, size_mib: str, difference_mib: str) -> None:
+def main(kind: str, size_mib: str, difference_mib: str, kills: str = "") -> None:
     bring_loopback_up()
     size = int(difference_mib) * kit.MIB
     world = World(kind, int(size_mib) * kit.MIB, 4096, reserve=0)
@@ -111,8 +111,9 @@ def main(kind: str, size_mib: str, difference_mib: str) -> None:
             path = look(world, "read-only", first)
             while_it_lasts(world, path, first, size // 2)
             ended()
-            killed(world, first)
-            ended()
+            if kills:
+                killed(world, first)
+                ended()
             path = look(world, "writable", first, "--writable")
             mounted(path, kind)
             ended()
