@@ -46,6 +46,8 @@ class ExtMaps:
             is_data = length <= WRITTEN_MAX
             count = length if is_data else length - WRITTEN_MAX
             run = check.run(first, place, count, is_data=is_data)
+            if first * self._block_size >= file_size:
+                return  # room kept for more of the file
             if run:
                 yield run
 

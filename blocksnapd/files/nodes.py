@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -195,9 +196,13 @@ class RunCheck:
 
 def read_range(source: Source, runs: list[Run], offset: int, length: int) -> bytes:
     """Return bytes of a file out of its runs; holes are zero. Raises as ``Source.read_at``."""
-    found = bytearray(length)
-    for run in runs:
-        low, high = max(offset, run.start), min(offset + length, run.start + run.length)
+    found, end = bytearray(length), offset + length
+    first = bisect_right(runs, offset, key=lambda run: run.start) - 1
+    for index in range(max(0, first), len(runs)):
+        run = runs[index]
+        if run.start >= end:
+            break
+        low, high = max(offset, run.start), min(end, run.start + run.length)
         if low < high:
             part = source.read_at(run.place + low - run.start, high - low)
             found[low - offset : high - offset] = part

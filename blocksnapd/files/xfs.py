@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from blocksnapd.files.source import Source
 
 DEVICE, LOCAL, LISTED, TREE = 0, 1, 2, 3
-_NAMES_END: Final = 1 << 35  # in a directory, what is behind are indexes
 _NEEDS_REPAIR: Final = 0x10
 _REALTIME, _BIGTIME, _MANY_EXTENTS = 1, 8, 16
 _LINK_HEADER: Final = 56
@@ -93,7 +92,7 @@ class Xfs:
         if node.size > DIRECTORY_SIZE_MAX:
             raise FormatError(f"a directory of {node.size} bytes cannot be")
         size = self._geometry.block_size << self._geometry.directory_log
-        runs = list(self._runs(node, _NAMES_END))
+        runs = list(self._runs(node, node.size))  # its indexes lie behind its size
         following = 0
         for run in runs:
             for number in range(

@@ -115,6 +115,8 @@ class XfsMaps:
         for first, block, length, is_written in records:
             place = self._geometry.address(block) if is_written else 0
             run = check.run(first, place, length, is_data=is_written)
+            if first * self._geometry.block_size >= size:
+                return  # room kept for more of the file, or an index of a directory
             if run:
                 yield run
 
