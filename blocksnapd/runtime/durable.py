@@ -7,6 +7,8 @@ and may be removed by whoever owns the directory. All functions block: call them
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import secrets
 from typing import TYPE_CHECKING
@@ -100,8 +102,9 @@ def publish_in(directory: int, temp: bytes, name: bytes, *, replaces: bool) -> N
         raise
     except OSError:
         # FAT and its like know no links: a look and a rename must do.
-        if name in map(os.fsencode, os.listdir(directory)):
-            raise FileExistsError(name) from None
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(name, dir_fd=directory, follow_symlinks=False)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
         os.rename(temp, name, src_dir_fd=directory, dst_dir_fd=directory)
         return
     os.unlink(temp, dir_fd=directory)

@@ -150,6 +150,7 @@ def change_and_use(kind: str, seed: int) -> None:
 
 
 @given(st.binary(max_size=600), st.booleans(), st.booleans())
+@settings(deadline=None)
 def test_small_parsers_take_any_bytes(data: bytes, is_v5: bool, has_types: bool) -> None:
     def no_error_but_ours(parts: Sequence[object]) -> None:
         for part in parts:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocksnapd.errors import BlocksnapError, FormatError
@@ -135,6 +135,7 @@ def test_metadata_that_is_not_whole_is_not_believed() -> None:
 
 
 @given(st.text(alphabet='ab1 \n{}[]=,"#\\.-', max_size=60))
+@settings(deadline=None)
 def test_any_text_is_parsed_or_not(said: str) -> None:
     try:
         assert isinstance(lvm_text.parse(said), dict)
@@ -149,6 +150,7 @@ def test_hostile_text(said: str) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), min_size=1, max_size=6))
+@settings(deadline=None)
 def test_any_values_give_volumes_or_none(changes: list[tuple[int, int]]) -> None:
     """Changes that the checksum agrees with: what somebody wrote who wanted to."""
     said = bytearray(text().encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocksnapd.errors import FormatError
@@ -25,6 +25,7 @@ def whole(seed: int) -> MemoryImage:
 
 
 @given(st.integers(0, 2**32))
+@settings(deadline=None)
 def test_a_part_is_an_image(seed: int) -> None:
     dice, image = random.Random(seed), whole(seed)
     source = ImageSource(image)

@@ -10,7 +10,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocksnapd.errors import BlocksnapError, FormatError, NotFoundError, UsageError
@@ -144,6 +144,7 @@ def test_what_is_not_read_is_named(head: bytes, kind: str) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 4000), st.binary(min_size=1, max_size=60)), max_size=12))
+@settings(deadline=None)
 def test_any_table_is_read_or_not(changes: list[tuple[int, bytes]]) -> None:
     disk = bytearray(TABLES[len(changes) % 2])
     for at, new in changes:
@@ -161,6 +162,7 @@ TABLES = (
 
 
 @given(st.integers(0, 2**32))
+@settings(deadline=None)
 def test_pieces_are_one_disk(seed: int) -> None:
     dice = random.Random(seed)
     below = [ImageSource(BytesImage(dice.randbytes(5000))) for _ in range(2)]
@@ -180,6 +182,7 @@ def test_pieces_are_one_disk(seed: int) -> None:
 
 
 @given(st.integers(0, 2**32))
+@settings(deadline=None)
 def test_stripes_are_one_disk(seed: int) -> None:
     dice = random.Random(seed)
     count, stripe, rows = dice.randrange(2, 5), dice.randrange(1, 300), dice.randrange(1, 8)

@@ -9,7 +9,7 @@ import pytest
 from blocksnapd.runtime import durable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -94,3 +94,37 @@ def test_append_adds_and_remove_is_content_with_nothing(tmp_path: Path) -> None:
     durable.remove(path)
     durable.remove(path)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[int]:
+    """An open directory with an unfinished file in it."""
+    (tmp_path / ".tmp-x").write_bytes(b"new")
+    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    yield fd
+    os.close(fd)
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_name_in_an_open_directory(
+    directory: int, tmp_path: Path, has_links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    if not has_links:  # as on FAT
+        monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "old").write_bytes(b"old")
+    with pytest.raises(FileExistsError):
+        durable.publish_in(directory, b".tmp-x", b"old", replaces=False)
+    assert (tmp_path / "old").read_bytes() == b"old"
+    durable.publish_in(directory, b".tmp-x", b"new", replaces=False)
+    assert sorted(os.listdir(tmp_path)) == ["new", "old"]
+    durable.publish_in(directory, b"new", b"old", replaces=True)
+    assert (os.listdir(tmp_path), (tmp_path / "old").read_bytes()) == (["old"], b"new")
+
+
+def test_another_name_of_a_link_is_a_link(directory: int, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/nowhere")
+    durable.link_in(directory, b"link", directory, b"second")
+    assert os.readlink(tmp_path / "second") == "/nowhere"
