@@ -10,7 +10,7 @@
 What the verification proves: the disk holds, at each place, the bytes that the repository's
 reader handed out (it checked each block against its identity), and zeros everywhere else. A
 restore that ends in any other way leaves nothing that looks like a whole image. With a ``Resume``
-one that was killed, cancelled or failed of the repository can be gone on with. Edge.
+one that was killed, cancelled or lost its repository can be gone on with. Edge.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from blocksnapd.errors import (
     BlocksnapError,
     CancelledRunError,
     ChecksumError,
-    FormatError,
     HostError,
     StoreError,
+    StoreMissingError,
 )
 from blocksnapd.model import Extents
 from blocksnapd.restore.content_sum import ContentSum, content_sum
@@ -262,7 +262,9 @@ class _Restore:
     def end(self, error: BaseException) -> None:
         """Let the target go after ``error``, so that it can be gone on with if that makes sense."""
         resume, target = self._resume, self._target
-        is_stopped = isinstance(error, (CancelledRunError, StoreError, FormatError))
+        # Of a damaged point nothing stays: another one will be taken.
+        is_stopped = isinstance(error, (CancelledRunError, StoreError))
+        is_stopped = is_stopped and not isinstance(error, StoreMissingError)
         if resume is not None and is_stopped and not self._is_written:
             with suppress(HostError):  # what is remembered by then counts
                 target.sync()

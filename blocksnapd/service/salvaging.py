@@ -80,7 +80,7 @@ def refusal(
     )
     return ChecksumError(
         f"{format_size(lost)} ({lost} bytes in {ranges}) of {point_id} are damaged in the "
-        "repository",
+        f"repository: {damage.problems[0] if damage.problems else 'it cannot be read'}",
         effect=error.effect if error else _UNTOUCHED,
         hint="\n".join([*near, anyway]),
     )

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from blocksnapd.errors import CancelledRunError, ChecksumError, HostError, StoreError
+from blocksnapd.errors import (
+    CancelledRunError,
+    ChecksumError,
+    HostError,
+    StoreError,
+    StoreMissingError,
+)
 from blocksnapd.restore.file_target import PARTIAL_SUFFIX, partial_size
 from blocksnapd.restore.journal import JOURNAL_SUFFIX, Batch, Journal
 from blocksnapd.restore.resume import Resume
@@ -189,10 +195,15 @@ class Failing(MemoryImage):
 
 @pytest.mark.parametrize(
     ("error", "stays"),
-    [(StoreError("gone"), True), (ChecksumError("damaged"), True), (HostError("full"), False)],
+    [
+        (StoreError("gone"), True),
+        (StoreMissingError("no pack"), False),
+        (ChecksumError("damaged"), False),
+        (HostError("full"), False),
+    ],
 )
 def test_what_stays_when_it_fails(error: Exception, stays: bool, tmp_path: Path) -> None:
-    """Of the repository: what is there is good. Of the target: it is made room, or not believed."""
+    """What a repository gave before it went is good; of a damaged point or a bad target nothing."""
     image = Failing(os.urandom(3 * MIB))
     image.error = error
     with pytest.raises(type(error)):

@@ -120,15 +120,13 @@ async def test_allowed_it_is_restored_with_a_list_of_what_is_not(
     assert again["damaged_bytes"] == lost, "its own list may be written over"
 
 
-async def test_what_was_written_before_the_damage_is_gone_on_with(
-    host: Damaged, tmp_path: Path
-) -> None:
+async def test_of_a_refused_one_nothing_is_left(host: Damaged, tmp_path: Path) -> None:
     os.unlink(pack_of(host, 3))
-    assert (await restored(host, 3, tmp_path / "out"))["result"] == "failed"
-    run = await restored(host, 3, tmp_path / "out", allow_damaged=True)
-    head, ranges = ranges_in(tmp_path / "out.damaged")
-    assert run["kept_bytes"] + run["changed_bytes"] + head["damaged_bytes"] == 900 * BLOCK
-    assert (tmp_path / "out").read_bytes() == zeroed(host.content(3), ranges)
+    before = sorted(os.listdir(tmp_path))
+    run = await restored(host, 3, tmp_path / "out")
+    assert run["error"] is not None
+    assert pack_of(host, 3).name in run["error"]["message"]
+    assert sorted(os.listdir(tmp_path)) == before
 
 
 async def test_a_whole_point_with_the_flag_is_as_without(host: Damaged, tmp_path: Path) -> None:
