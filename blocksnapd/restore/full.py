@@ -31,16 +31,16 @@ from blocksnapd.errors import (
     StoreError,
     StoreMissingError,
 )
-from blocksnapd.model import Extents
 from blocksnapd.restore.content_sum import ContentSum, content_sum
+from blocksnapd.restore.gaps import gaps_of
 from blocksnapd.restore.progress import Meter
 from blocksnapd.restore.verify import differences, read_sum
 from blocksnapd.units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
-    from blocksnapd.model import U64
+    from blocksnapd.model import U64, Extents
     from blocksnapd.ports import PointImage
     from blocksnapd.restore.journal import Batch
     from blocksnapd.restore.progress import Progress
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 
 # So much may wait in memory: a restore must not push everything else of the host out of it.
 RELEASE_SIZE = 64 * MIB
-# The map of an image is looked at a span at a time: it may be larger than memory.
-SPAN_SIZE = 4 << 30
 _NOWHERE = 1 << 63, 0
 _REPOSITORY_SAFE = "The repository is untouched."
 
@@ -222,7 +220,7 @@ class _Restore:
         self._resume = resume
         self._is_written = False
         self._sum = ContentSum(image.block_size)
-        gap_size = sum(gaps.size for gaps in _gaps(image))
+        gap_size = sum(gaps.size for gaps in gaps_of(image))
         self._data_size = image.size - gap_size
         self._work = self._data_size + (gap_size if target.kind == "device" else 0)
         self._meter = Meter(self._work, progress, clock)
@@ -284,7 +282,7 @@ class _Restore:
         image, target, meter, resume = self._image, self._target, self._meter, self._resume
         batches: list[Batch] = resume.found() if resume is not None and target.has_old else []
         meter.enter("clear")
-        target.clear(image.size, [] if batches else _gaps(image), self._advance)
+        target.clear(image.size, [] if batches else gaps_of(image), self._advance)
         if resume is None:
             return None
         if not batches:
@@ -302,7 +300,7 @@ class _Restore:
         """Return the image without what is there already."""
         assert self._resume is not None
         rest = self._resume.without(kept.starts, kept.lengths)
-        self._data_size = rest.size - sum(gaps.size for gaps in _gaps(rest))
+        self._data_size = rest.size - sum(gaps.size for gaps in gaps_of(rest))
         return rest
 
     def _look(self, _size: int) -> None:
@@ -383,18 +381,3 @@ def _from(first: int, blocks: U64, data: memoryview, size: int) -> tuple[U64, in
     after = blocks >= np.uint64(first)
     rows = np.frombuffer(data, np.uint8).reshape(-1, size)[after]
     return blocks[after], content_sum(blocks[after], rows.reshape(-1).data, size)
-
-
-def _gaps(image: PointImage, span: int = SPAN_SIZE) -> Iterator[Extents]:
-    """Yield where ``image`` has no content, ascending, a span at a time; they may touch."""
-    for start in range(0, image.size, span):
-        end = min(start + span, image.size)
-        yield _complement(image.data_extents(start, end), start, end)
-
-
-def _complement(extents: Extents, start: int, end: int) -> Extents:
-    """Return the ranges from ``start`` to ``end`` that ``extents``, within them, leave out."""
-    starts = np.concatenate([np.array([start], np.uint64), extents.ends])
-    stops = np.concatenate([extents.starts, np.array([end], np.uint64)])
-    kept = starts < stops
-    return Extents(starts[kept], stops[kept])

@@ -13,7 +13,7 @@ from blocksnapd.errors import ChecksumError
 from blocksnapd.model import Extents
 from blocksnapd.restore import device_target
 from blocksnapd.restore.device_target import HEAD_SIZE, DeviceTarget
-from blocksnapd.restore.full import _gaps
+from blocksnapd.restore.gaps import gaps_of
 from blocksnapd.units import MIB
 from tests.restore.loop_device import loop_device
 from tests.restore.memory_image import MemoryImage
@@ -58,7 +58,7 @@ def test_nothing_old_shines_through_and_the_rest_is_left_alone(
     image = MemoryImage(bytes(content))
     write(device, OLD)
     target = DeviceTarget(device)
-    gaps = list(_gaps(image, 1 << 20))
+    gaps = list(gaps_of(image, 1 << 20))
     cleared: list[int] = []
     target.clear(size, gaps, cleared.append)
     assert sum(cleared) == sum(part.size for part in gaps)

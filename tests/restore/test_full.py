@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blocksnapd.errors import CancelledRunError, ChecksumError, HostError, StoreError
-from blocksnapd.restore.full import RestoreReport, _gaps, restore_full
+from blocksnapd.restore.full import RestoreReport, restore_full
+from blocksnapd.restore.gaps import gaps_of
 from blocksnapd.restore.target import examine, open_target
 from blocksnapd.units import MIB
 from tests.restore.loop_device import loop_device
@@ -309,7 +310,7 @@ def test_gaps_are_what_extents_leave_out(mask: list[bool], tail: int, span: int)
     size = max(0, (len(mask) - 1) * BLOCK + tail) if mask else 0
     image = MemoryImage(b"".join(bytes([m]) * BLOCK for m in mask)[:size], BLOCK)
     covered, before = np.zeros(size, bool), 0
-    for gaps in _gaps(image, span * BLOCK):
+    for gaps in gaps_of(image, span * BLOCK):
         for start, end in zip(gaps.starts.tolist(), gaps.ends.tolist(), strict=True):
             assert before <= start < end <= size
             covered[start:end], before = True, end
