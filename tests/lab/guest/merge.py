@@ -1,6 +1,7 @@
 """Guest: the kernel merges a point into its volume; the machine may be killed meanwhile.
 
-Arguments: "once"; or "kill", and in the next boot "after", the point and what it should hold.
+Arguments: "merge", or "plain" for a restore in place without the kernel; "once"; or "kill", and in
+the next boot "after", the point and what it should hold.
 The volume is raw, 96 MiB; copying is slowed down, so that there is a middle of it.
 """
 
@@ -32,7 +33,8 @@ def point(world: World, seed: int) -> str:
 
 
 def words(world: World, wanted: str) -> list[str]:
-    return ["view", wanted, "--merge", "--yes", "--key", f"{world.round}/keys/restore.key"]
+    how = ["view", wanted, "--merge"] if MERGES else ["restore", wanted, "--in-place"]
+    return [*how, "--yes", "--key", f"{world.round}/keys/restore.key"]
 
 
 def to_copy() -> int | None:
@@ -41,6 +43,11 @@ def to_copy() -> int | None:
     if "snapshot-merge" not in fields:
         return None
     return 512 * (int(fields[3].partition("/")[0]) - int(fields[4]))
+
+
+def is_begun() -> bool:
+    paused = ask("/v1/status")["volumes"][0]["paused"] or {}
+    return to_copy() is not None if MERGES else bool(paused.get("writing"))
 
 
 def tell_end(world: World, wanted: str, event: str, **facts: Any) -> None:
@@ -65,7 +72,7 @@ def once(world: World, daemon: Daemon, *, dies: bool) -> None:
             [sys.executable, "-m", "blocksnapctl", "--socket", SOCKET, *words(world, wanted)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
-    daemon.until(lambda: to_copy() is not None or client.poll() is not None, "a merge")
+    daemon.until(lambda: is_begun() or client.poll() is not None, "a merge")
     left = to_copy()
     if dies:
         kit.run("sync")
@@ -113,4 +120,5 @@ def main(what: str, *facts: str) -> None:
     kit.tell("compared", points=world.compare())
 
 
-main(*sys.argv[1:])
+MERGES = sys.argv[1] == "merge"
+main(*sys.argv[2:])
