@@ -172,7 +172,7 @@ def _doing(verb: _Verb) -> None:
     restore.add_argument("-n", "--dry-run", action="store_true", help="show the plan, do nothing")
     restore.add_argument(
         "--allow-damaged", action="store_true",
-        help="also a point that is not whole; what is lost is listed in a file",
+        help="also a point that is not whole: all is read first, what is lost is listed in a file",
     )  # fmt: skip
     restore.add_argument("--damaged-list", metavar="FILE", help="that file (default: PATH.damaged)")
     _key_options(restore, is_needed=False)
