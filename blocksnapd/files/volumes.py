@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from blocksnapd.files.source import Source
 
 VOLUMES_MAX: Final = 256
+TOLD_MAX: Final = 20
 HEAD_SIZE: Final = 8192
 _WHOLE: Final = "the whole image"
+_LVM: Final = "LVM physical volume"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +69,16 @@ def volumes_of(image: Source) -> list[Volume]:
     Raises:
         ChecksumError, StoreError: the point is damaged at its very beginning, or unreadable.
     """
-    whole = _seen(0, Place(_WHOLE, image.size, image, offset=0))
+    all_of_it = Place(_WHOLE, image.size, image, offset=0)
+    whole = _seen(all_of_it)
+    parts = [(place, _seen(place)) for place in _partitions(image)]
+    disks = [place for place, volume in parts or [(all_of_it, whole)] if volume.kind == _LVM]
+    inner = [volume for _, volume in parts] + [_seen(p) for p in _logical_volumes(disks)]
+    # Inside a file system a table is most likely a remnant: only what is there counts.
     found = [] if whole.kind == "unknown" else [whole]
-    parts = list(_partitions(image))
-    places = parts or [Place(_WHOLE, image.size, image, offset=0)]
-    for place in (*parts, *_logical_volumes(places)):
-        if len(found) == VOLUMES_MAX:
-            break
-        volume = _seen(0, place)
-        # Inside a file system a table is most likely a remnant: only what is there counts.
-        if whole.files is None or volume.files is not None:
-            found.append(volume)
-    found = [v for v in found if v.kind != "LVM physical volume" or len(found) == 1]
-    return [replace(v, number=number) for number, v in enumerate(found or [whole], 1)]
+    found += [v for v in inner if whole.files is None or v.files is not None]
+    found = [v for v in found if v.kind != _LVM or len(found) == 1] or [whole]
+    return [replace(v, number=number) for number, v in enumerate(found[:VOLUMES_MAX], 1)]
 
 
 def chosen(volumes: Sequence[Volume], number: int | None) -> FileSystem:
@@ -89,8 +88,8 @@ def chosen(volumes: Sequence[Volume], number: int | None) -> FileSystem:
         NotFoundError: none, or none of that number. UsageError: several.
         FormatError: what is there cannot be read.
     """
-    listed = "; ".join(_told(volume) for volume in volumes)
-    hint = f"There is: {listed}"
+    told = [_told(volume) for volume in volumes[:TOLD_MAX]]
+    hint = f"There is: {'; '.join(told)}{'; and more' if len(volumes) > TOLD_MAX else ''}"
     if number is not None and not 0 < number <= len(volumes):
         raise NotFoundError(f"there is no volume {number} in this point", hint=hint)
     if number is None:
@@ -117,14 +116,14 @@ def _told(volume: Volume) -> str:
     return f"{volume.number}: {volume.kind} in {volume.name}"
 
 
-def _seen(number: int, place: Place) -> Volume:
-    """Return what is at a place."""
+def _seen(place: Place) -> Volume:
+    """Return what is at a place; its number comes later."""
     source, notes = place.source, [place.note] if place.note else []
     kind, label = "unknown", ""
     files: Ext | Xfs | None = None
     if source is not None:
-        kind = _kind(_head(source))
         try:
+            kind = _kind(_head(source))
             if kind == "ext":
                 files = Ext(source)
             elif kind == "xfs":
@@ -135,7 +134,7 @@ def _seen(number: int, place: Place) -> Volume:
         kind, label = files.kind, files.label
         notes += files.notes
     return Volume(
-        number, place.name, place.size, kind, label, files, notes, place.offset, source
+        0, place.name, place.size, kind, label, files, notes, place.offset, source
     )  # fmt: skip
 
 
@@ -145,7 +144,7 @@ def _kind(head: bytes) -> str:
     if head[1080:1082] == EXT_MAGIC.to_bytes(2, "little"):
         return "ext"
     if is_physical_volume(head):
-        return "LVM physical volume"
+        return _LVM
     for magic, at, kind in (
         (b"SWAPSPACE2", 4086, "swap"), (b"LUKS\xba\xbe", 0, "LUKS, encrypted"),
         (b"NTFS", 3, "ntfs"), (b"FAT", 54, "fat"), (b"FAT32", 82, "fat"),
@@ -165,12 +164,8 @@ def _partitions(image: Source) -> Iterator[Place]:
 
 
 def _logical_volumes(places: Sequence[Place]) -> Iterator[Place]:
-    """Yield the logical volumes of all volume groups whose disks are among ``places``."""
-    disks = [
-        Disk(place.source, place.offset)
-        for place in places
-        if place.source and is_physical_volume(_head(place.source))
-    ]
+    """Yield the logical volumes of all volume groups on these physical volumes."""
+    disks = [Disk(place.source, place.offset) for place in places if place.source]
     for found in logical_volumes(disks):
         yield Place(found.name, found.size, found.source, found.note, found.offset)
 

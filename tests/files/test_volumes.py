@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocksnapd.errors import BlocksnapError, FormatError, NotFoundError, UsageError
+from blocksnapd.errors import BlocksnapError, ChecksumError, FormatError, NotFoundError, UsageError
 from blocksnapd.files.paths import find
 from blocksnapd.files.source import ImageSource, Pieces, Striped
 from blocksnapd.files.volumes import chosen, volumes_of
@@ -128,6 +128,23 @@ def test_what_does_not_fit_is_told_and_not_read(ext: bytes) -> None:
     )
     with pytest.raises(FormatError, match="holds no"):
         chosen([volume], None)
+
+
+@needs_mke2fs
+def test_a_lost_partition_hides_no_other(ext: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = EXT_SIZE // 512
+    image = BytesImage(with_mbr((0x83, 2048, 64, b"x" * 99), (0x83, 4096, count, ext)))
+    read = image.read_into
+
+    def broken(offset: int, view: memoryview) -> None:
+        if offset <= 2048 * 512 < offset + len(view):
+            raise ChecksumError("block 256 is damaged")
+        read(offset, view)
+
+    monkeypatch.setattr(image, "read_into", broken)
+    lost, whole = volumes_of(ImageSource(image))
+    assert (lost.files, lost.notes) == (None, ["block 256 is damaged"])
+    assert whole.kind == "ext4"
 
 
 @pytest.mark.parametrize(
