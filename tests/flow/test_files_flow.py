@@ -98,10 +98,7 @@ def assert_refusals(site: Site, to: Path) -> None:
     at, repo = f"{site.image}@latest", ("--repo", str(site.repository))
     done = site.ctl("ls", f"{at}:/no/such", *repo, key=True)
     assert (done.code, "there is no /no/such" in done.err) == (11, True), done
-    done = site.ctl("ls", "vg0/other@latest:/x", *repo, key=True)
-    assert (done.code, "vg0/other" in done.err) == (11, True), done
-    for place, said in ((f"{at}:/many", "cp -r"), (f"{at}", "no path")):
-        done = site.ctl("cp", place, str(to), *repo, key=True)
-        assert (done.code, said in done.err) == (2, True), done
+    done = site.ctl("cp", f"{at}:/many", str(to), *repo, key=True)
+    assert (done.code, "cp -r" in done.err) == (2, True), done
     assert not to.exists()
     assert site.ctl("ls", f"{at}:/", *repo).code == 77, "it takes the key"
