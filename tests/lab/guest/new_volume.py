@@ -12,6 +12,7 @@ from pathlib import Path
 
 from blocksnapd.errors import BlocksnapError
 from blocksnapd.maintain.prune import Pruner
+from blocksnapd.restore import progress
 from blocksnapd.restore.progress import Progress
 from blocksnapd.restore.resume import Resume
 from blocksnapd.runtime.clock import SystemClock
@@ -84,6 +85,7 @@ def refusals() -> None:
 def killed(dies_at: int) -> None:
     pid = os.fork()
     if pid == 0:
+        progress.REPORT_EVERY_S = 0.0  # told at every piece, it can die at any
         Resume.__init__.__kwdefaults__.update(batch_size=kit.MIB, batch_s=0.0)
         dying = restoring("vg/back")
         dying.dies_at = dies_at
