@@ -146,7 +146,7 @@ class RunRequest(TypedDict, total=False):
     socket ``unix`` or the address ``listen``, of ``point`` or of all; its files are for TLS, and
     ``open`` says the operator agreed that whoever reaches the address may read. ``lease`` is shown
     to ``daemon``. A restore may make a ``new`` volume, and with ``allow_damaged`` list what is
-    lost. A copy is of ``path``, percent-encoded, in volume ``part``, which an export may be of, too.
+    lost. A copy is of ``path``, percent-encoded, in volume ``part``, as an export may be.
     """
 
     kind: RunKind
