@@ -9,6 +9,7 @@ MEASUREMENTS = (
     "bench_parse",
     "bench_store",
     "bench_restore",
+    "bench_in_place",
     "bench_export",
     "bench_open",
     "bench_compare",

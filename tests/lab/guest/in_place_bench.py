@@ -20,7 +20,6 @@ def point(world: World, size: int, seed: int) -> tuple[str, str]:
     code, documents = type_in("run", VOLUME, "--wait")
     if code:
         raise kit.CommandError(str(documents[-1]))
-    kit.tell("point", run=documents[-1])
     found = str(documents[-1]["point"])
     return found, kit.image_digest(f"/dev/mapper/{crash_world.PREFIX}{found}")
 
@@ -39,9 +38,9 @@ def main(size: int, content: int, difference: int) -> None:
     world = World("xfs", size, 4096, reserve=0)
     world.make()
     other = kit.make_lv("vg", "other", size)
+    world.write_much(content, 1)  # before the daemon's first cycle, which begins at once
     daemon = Daemon(world)
-    daemon.until(lambda: True, "the daemon")
-    wanted, digest = point(world, content, 1)
+    wanted, digest = point(world, 0, 1)
     point(world, difference, 2)
     kit.run("umount", str(kit.MOUNT))
     key = ("--key", f"{world.round}/keys/restore.key", "--yes")
