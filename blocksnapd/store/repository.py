@@ -18,6 +18,7 @@ from blocksnapd.errors import (
     KeyMissingError,
     ObjectExistsError,
     RepositoryFormatError,
+    StoreError,
     UsageError,
 )
 from blocksnapd.model import PointHead
@@ -43,11 +44,7 @@ from blocksnapd.store.names import (
     points_prefix,
     volume_prefix,
 )
-from blocksnapd.store.point_format import (
-    BLOCK_SIZES,
-    POINT_SIZE_MAX,
-    from_us,
-)
+from blocksnapd.store.point_format import BLOCK_SIZES, POINT_SIZE_MAX, from_us
 from blocksnapd.store.point_reader import PointReader, read_header
 from blocksnapd.store.redirect import Redirected
 from blocksnapd.store.repacked import MovedPacks, Relocated
@@ -192,10 +189,10 @@ class Repository:
             )
         # Whoever goes on from this point may remove what it was made of: it must be durable.
         self._store.settle(points_prefix(volume_id))
-        try:
-            return self._reader().load_clear(names[-1]).head
-        except FormatError:
-            return self._damaged_head(names)
+        for _ in range(2):  # a disk or network may stumble once
+            with contextlib.suppress(FormatError):
+                return self._reader().load_clear(names[-1]).head
+        return self._damaged_head(names)
 
     def wanted(self, volume_id: str) -> Wanted:
         """Return what verification found damaged; see ``ports.PointStore.wanted``."""
@@ -337,16 +334,24 @@ class Repository:
     def _damaged_head(self, names: list[str]) -> PointHead:
         # Protection goes on: a full point follows, chained to the damaged bytes as they are.
         name, said = names[-1], parse_point_name(names[-1])
-        data = self._store.get(name, size_max=POINT_SIZE_MAX)
-        block_size = 0
-        for earlier in reversed(names[:-1]):
-            with contextlib.suppress(FormatError):
-                block_size = self._reader().load_clear(earlier).header.block_size
-                break
+        read = {digest(self._store.get(name, size_max=POINT_SIZE_MAX)) for _ in range(2)}
+        if len(read) > 1:
+            raise StoreError(
+                f"{name} reads differently each time",
+                effect="Nothing was shipped; the volume's snapshot is kept for the next try.",
+                hint="Look after the disk, cable or network that the repository is reached by.",
+            )
         return PointHead(
-            name=name, digest=digest(data), seq=said.seq, point_id=said.point_id, time=from_us(0),
-            size=0, block_size=block_size, state_sum=0, is_damaged=True,
+            name=name, digest=read.pop(), seq=said.seq, point_id=said.point_id, time=from_us(0),
+            size=0, block_size=self._block_size(names[:-1]), state_sum=0, is_damaged=True,
         )  # fmt: skip
+
+    def _block_size(self, names: list[str]) -> int:
+        # Of the newest of these points that can be read; 0: of none.
+        for name in reversed(names):
+            with contextlib.suppress(FormatError):
+                return self._reader().load_clear(name).header.block_size
+        return 0
 
     def _check_still_there(self) -> None:
         # A mount point whose disk was taken away is an empty directory, without any point: all

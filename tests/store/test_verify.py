@@ -12,12 +12,15 @@ from blocksnapd.errors import (
     ChecksumError,
     FormatError,
     NotFoundError,
+    StoreError,
     StoreMissingError,
 )
 from blocksnapd.store.names import REPOSITORY_NAME
 from blocksnapd.store.pack_format import FOOTER_SIZE
 from blocksnapd.store.repository import Repository
+from blocksnapd.store.seal import digest
 from tests.fakes.memory_objects import MemoryObjects
+from tests.maintain.support import flipped
 from tests.store.support import BLOCK, VOLUME, Lab
 
 FOOTER_FIELDS = {
@@ -260,6 +263,25 @@ def test_an_older_point_replayed_under_a_newer_name(lab):
     assert report.point is None
     assert "named" in report.problems[0]
     assert lab.writer.newest(VOLUME).is_damaged
+
+
+@pytest.mark.parametrize("stumbles", [1, 2, 3])
+def test_a_newest_point_that_reads_badly_now_and_then(lab, stumbles, monkeypatch):
+    """No point is ever chained to bytes that are not there."""
+    newest, get, left = points(lab)[-1], lab.store.get, list(range(1, stumbles + 1))
+
+    def stumbling(name: str, *, size_max: int) -> bytes:
+        data = get(name, size_max=size_max)
+        return flipped(data, left.pop()) if name == newest and left else data
+
+    monkeypatch.setattr(lab.store, "get", stumbling)
+    if stumbles == 3:
+        with pytest.raises(StoreError, match="differently"):
+            lab.writer.newest(VOLUME)
+        return
+    head = lab.writer.newest(VOLUME)
+    assert head.digest == digest(lab.store.objects[newest])
+    assert head.is_damaged == (stumbles == 2)
 
 
 def test_a_genuine_point_of_another_history_is_not_followed(lab, monkeypatch):
