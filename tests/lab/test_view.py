@@ -15,12 +15,12 @@ MIB = 1 << 20
 SIZES = [1024 * MIB, 1024 * MIB, 4096 * MIB, 8192 * MIB]
 NOTHING = {"devices": [], "volumes": [], "loops": ["/run/lab/snapshots/cow.img"], "files": []}
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 
 @pytest.mark.parametrize(
     ("kind", "size_mib", "kills"),
-    [("ext4", 96, []), pytest.param("xfs", 300, ["kill"], marks=pytest.mark.long)],
+    [("ext4", 96, []), ("xfs", 300, ["kill"])],
 )
 def test_a_volume_as_it_was(
     make_machine: MakeMachine, kind: str, size_mib: int, kills: list[str]
