@@ -17,12 +17,10 @@ import fcntl
 import os
 import stat
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from blocksnapd.errors import DeviceMapperError
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from blocksnapd.runtime.owned import OwnedFd
 
 CONTROL = "/dev/mapper/control"
 NAME_SIZE_MAX = 127
@@ -68,7 +66,7 @@ class Target(NamedTuple):
     params: str
 
 
-class Control:
+class Control(OwnedFd):
     """The control node, held open. One thread at a time; every call is short unless noted."""
 
     def __init__(self, path: str = CONTROL) -> None:
@@ -81,21 +79,6 @@ class Control:
             self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
             raise _no_control(path, error) from error
-
-    def close(self) -> None:
-        """Let the node go; a second call does nothing."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def __enter__(self) -> Control:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self.close()
 
     def info(self, name: str) -> DeviceInfo | None:
         """Return what the kernel says of the device ``name``; None if there is none."""

@@ -9,22 +9,19 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from blocksnapd.errors import HostError
 from blocksnapd.model import HASH_SIZE, U8, U64
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from blocksnapd.runtime.owned import Closing
 
 _GROWTH = 1 << 16
 _TOUCHED_MAX = 1 << 22  # rows; their pages are let go then, the kernel writes them when it likes
 SLICE = 1 << 20
 
 
-class Scratch:
+class Scratch(Closing):
     """One row of ``HASH_SIZE`` bytes per block; all zero where nothing was put. One thread."""
 
     def __init__(self, directory: str | None = None) -> None:
@@ -88,15 +85,6 @@ class Scratch:
         """Give the room back; a second call does nothing."""
         self._unmap()
         self._file.close()
-
-    def __enter__(self) -> Scratch:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self.close()
 
     def _grow(self, rows: int) -> None:
         if rows <= len(self._rows):

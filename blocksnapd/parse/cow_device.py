@@ -28,7 +28,7 @@ import mmap
 import os
 import stat
 import threading
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -47,16 +47,15 @@ from blocksnapd.parse.exception_table import (
     ExceptionTable,
     read_table,
 )
+from blocksnapd.runtime.owned import Closing
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from blocksnapd.model import U64
 
 ALIGNMENT = 4096  # suits every logical block size in use; chunks are multiples of it
 
 
-class CowDevice:
+class CowDevice(Closing):
     """An open COW device, a context manager. Blocking; see the module for what that implies."""
 
     def __init__(self, path: str) -> None:
@@ -72,17 +71,6 @@ class CowDevice:
         self._lock = threading.Lock()
         self._buffer = mmap.mmap(-1, READ_SIZE_MAX)
         self._fd = _open_direct(path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let the file descriptor go, after a call that is reading; a second close does nothing."""

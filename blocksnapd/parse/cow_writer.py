@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -22,18 +22,17 @@ from blocksnapd.errors import HostError
 from blocksnapd.parse import cow_format
 from blocksnapd.parse.cow_format import Header
 from blocksnapd.runtime import durable
+from blocksnapd.runtime.owned import OwnedFd
 from blocksnapd.units import MIB
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from blocksnapd.model import U64
 
 RELEASE_SIZE: Final = 64 * MIB
 STEP_CHUNKS: Final = 1 << 16
 
 
-class CowWriter:
+class CowWriter(OwnedFd):
     """A COW file or device that is being made; ``write`` may be called by several threads."""
 
     def __init__(self, path: str, *, chunk_size: int, size: int, is_new: bool = True) -> None:
@@ -62,23 +61,6 @@ class CowWriter:
             raise self._failed("opening", error) from error
         if is_new:
             os.ftruncate(self._fd, size)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let it go; a second call does nothing."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
 
     @property
     def count(self) -> int:

@@ -14,17 +14,16 @@ import os
 import stat
 import struct
 import threading
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 from blocksnapd.errors import HostError, NotAllowedError, RefusedError, VolumeError
 from blocksnapd.restore import device_use
 from blocksnapd.runtime import durable
 from blocksnapd.runtime.direct_reader import DirectReader
+from blocksnapd.runtime.owned import OwnedFd
 from blocksnapd.units import MIB
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from blocksnapd.model import Extents
 
 RELEASE_SIZE: Final = 64 * MIB
@@ -36,7 +35,7 @@ _NO_ZEROOUT: Final = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL)
 _UNTOUCHED: Final = "Nothing was written to it."
 
 
-class HeldVolume:
+class HeldVolume(OwnedFd):
     """A block device that this process alone may mount or write to. Several threads may write."""
 
     def __init__(self, path: str) -> None:
@@ -60,23 +59,6 @@ class HeldVolume:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let it go; a second call does nothing."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
 
     @property
     def dm_uuid(self) -> str:

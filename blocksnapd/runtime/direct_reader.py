@@ -14,21 +14,18 @@ import mmap
 import os
 import stat
 import threading
-from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from blocksnapd.errors import HostError
+from blocksnapd.runtime.owned import OwnedFd
 from blocksnapd.units import MIB
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 ALIGNMENT = 4096  # suits every logical block size in use
 _BUFFER_SIZE = MIB
 
 
-class DirectReader:
+class DirectReader(OwnedFd):
     """A ``BlockReader`` over a path, a context manager. Blocking; several threads may read."""
 
     def __init__(self, path: str, size: int, *, effect: str = "") -> None:
@@ -48,23 +45,6 @@ class DirectReader:
         self._buffer = mmap.mmap(-1, _BUFFER_SIZE)
         self._buffer_lock = threading.Lock()
         self._fd, self._is_direct = _open(path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let the file descriptor go; a second call does nothing."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
 
     @property
     def size(self) -> int:
