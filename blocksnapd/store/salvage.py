@@ -17,6 +17,7 @@ import numpy as np
 from blocksnapd.errors import FormatError, NotFoundError, StoreError
 from blocksnapd.store.pack_check import check_pack
 from blocksnapd.store.pieces import by_pack
+from blocksnapd.store.redirect import MapOver
 from blocksnapd.store.runs import SLOT_MASK, Runs, expand, join, runs_of, split
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def packs_of(content: ContentMap) -> set[str]:
     }
 
 
-class LeftOut:
+class LeftOut(MapOver):
     """A ``ContentMap`` without some blocks, which read as zero. As thread-safe as ``under``.
 
     Args:
@@ -132,27 +133,14 @@ class LeftOut:
     """
 
     def __init__(self, under: ContentMap, out: Runs, unmapped: Runs | None = None) -> None:
-        self._under, self._out = under, out
+        super().__init__(under)
+        self._out = out
         self._unmapped = Runs.empty() if unmapped is None else unmapped
-
-    @property
-    def depth(self) -> int:
-        """How many layers it is made of."""
-        return self._under.depth
-
-    @property
-    def problems(self) -> Sequence[str]:
-        """What could not be used, and was done without."""
-        return self._under.problems
 
     @property
     def places(self) -> Sequence[PackPlace]:
         """Where the packs are that were met so far."""
         return self._under.places
-
-    def windows(self) -> Iterator[tuple[int, int]]:
-        """Yield blocks ``(first, end)``, ascending, that cover the image."""
-        return self._under.windows()
 
     def content(self, first: int, end: int) -> Runs:
         """Return where the content of these blocks lies; raises as that of ``under``."""
