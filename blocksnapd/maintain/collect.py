@@ -10,6 +10,7 @@ before it deletes anything.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -226,11 +227,21 @@ class Collector:
             newest_seen=max(last.newest_seq if last else 0, proof.newest_seq if proof else 0),
             generation=seen.loaded.generation,
             generation_seen=last.generation if last else 0,
-            packs=len(seen.there.packs), packs_before=seen.loaded.manifest.pack_count,
+            packs=len(seen.there.packs),
+            packs_before=seen.loaded.manifest.pack_count - self._swept(seen),
             lost=len(seen.packs.lost), named=len(seen.packs.used),
         )  # fmt: skip
         if problems:
             raise _refused(problems)
+
+    def _swept(self, seen: _Seen) -> int:
+        # How many packs a run may have deleted that died before the manifest had their number.
+        gone = set[str]()
+        for epoch in seen.published.lists:
+            if epoch >= seen.loaded.manifest.epoch:
+                with suppress(FormatError, StoreMissingError):
+                    gone.update(self._lists.condemned(epoch).packs)
+        return len(gone.difference(seen.there.packs))
 
     def _last(self, published: Published) -> tuple[Condemned | None, Done | None]:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 from msgspec.structs import replace
@@ -23,6 +24,9 @@ from tests.fakes.faulty_objects import Faults, Killed, Place
 from tests.maintain.collect_lab import NOISE, CollectLab
 from tests.maintain.support import changed, flipped
 from tests.store.support import VOLUME, point_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DEATHS = frozenset(("kill", "after"))
 
@@ -399,6 +403,47 @@ def test_it_may_die_while_it_deletes(lab):
         lab.store.objects.clear()
         lab.store.objects.update(before)
     assert call > 20
+    lab.check_all()
+
+
+@pytest.mark.parametrize("deletes", [1, 2])
+def test_what_was_deleted_before_the_manifest_had_its_number_is_not_missed(
+    lab, deletes, monkeypatch
+):
+    """One run dies after its list was published, the next while it deletes half of all packs."""
+
+    def failing(what: str, fails: Callable[[str], bool]) -> None:
+        deed = getattr(lab.store, what)
+
+        def fail(name: str, *more: object) -> object:
+            done = deed(name, *more)
+            if fails(name):
+                raise StoreError("no answer")
+            return done
+
+        with monkeypatch.context() as patched:
+            patched.setattr(lab.store, what, fail)
+            with pytest.raises(StoreError, match="no answer"):
+                lab.collect()
+
+    for days in (9, 2):
+        lab.pass_days(days)
+        lab.collect()
+    lab.large(0)
+    lab.large(330)
+    lab.collect()
+    assert lab.manifests.newest(VOLUME).manifest.pack_count == len(lab.packs()) == 4
+    lab.forget({2, 3, 7, 8, 9})
+    lab.pass_days(20)
+    failing(
+        "list_names", lambda prefix: prefix.startswith("m/") and len(lab.lists.published().open)
+    )
+    assert len(lab.lists.condemned(lab.lists.published().open[-1]).packs) == 2
+    lab.pass_days(2)
+    failing("delete", lambda _: len(lab.packs()) == 4 - deletes)
+    assert len(lab.packs()) == 4 - deletes
+    lab.collect()
+    assert len(lab.packs()) == 2
     lab.check_all()
 
 
