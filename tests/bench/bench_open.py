@@ -1,6 +1,6 @@
 """What opening a point costs after many: a sparse volume of 1 TiB, 10,000 random blocks a point.
 
-    python -m tests.bench.bench_open [POINTS ...]      10 and 1000; 10000 takes half an hour, 6 GB
+    python -m tests.bench.bench_open [POINTS ...]      10, 1000 and 10000: half an hour, 6 GB
 
 Points go through the real sink, layers through real merges, every 16 points. Content is cheap to
 make and to compress, metadata is as it would be. Each opening runs in a process of its own; the
@@ -250,7 +250,7 @@ def main() -> None:
         url, key_path, name, block, expected = sys.argv[2:]
         print(json.dumps(open_one(url, key_path, name, int(block), expected)))
         return
-    goals = sorted(map(int, sys.argv[1:])) or [10, 1000]
+    goals = sorted(map(int, sys.argv[1:])) or [10, 1000, 10_000]
     print(
         "points   layers    read MB  first s         map s   M runs   peak MiB   metadata MB\n"
         "       open most           process   open                    first    map"
