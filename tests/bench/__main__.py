@@ -11,8 +11,8 @@ MEASUREMENTS = (
     "bench_restore",
     "bench_in_place",
     "bench_export",
-    "bench_open",
     "bench_compare",
+    "bench_open",
 )
 
 
