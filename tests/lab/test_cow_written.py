@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 
+@pytest.mark.long
 def test_the_kernel_shows_what_was_written(make_machine: MakeMachine) -> None:
     result = make_machine([128 << 20]).run(GUEST_DIR / "cow_written.py", blank=True)
     shown = [event for event in result.events if event["event"] == "shown"]

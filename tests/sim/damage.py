@@ -102,10 +102,10 @@ def _spoil(world: World, data: bytes) -> bytes | None:
     rng = world.rng
     deed = rng.choice(("flip", "flip", "flip", "cut", "grow", "remove", "other"))
     if deed == "flip" and data:
-        at = rng.randrange(len(data))
+        at = int(rng.random() * len(data))  # sizes of sealed objects vary a little
         return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
     if deed == "cut":
-        return data[: rng.randrange(len(data) + 1)]
+        return data[: int(rng.random() * (len(data) + 1))]
     if deed == "grow":
         return data + b"\0"
     if deed == "other":
