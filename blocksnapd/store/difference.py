@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from blocksnapd.model import Extents
+from blocksnapd.store.place_numbers import PlaceNumbers
 from blocksnapd.store.redirect import joined_runs
-from blocksnapd.store.runs import SLOT_BITS, SLOT_MASK, ZERO, Runs, expand, interleave
+from blocksnapd.store.runs import SLOT_BITS, SLOT_MASK, ZERO, Runs, expand, interleave, look_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
-
-    from numpy.typing import NDArray
 
     from blocksnapd.model import U64
     from blocksnapd.store.image import Image
@@ -84,7 +83,7 @@ class Difference:
         assert found.block_size == wanted.block_size
         assert wanted.size <= found.size
         self._found, self._wanted = found, wanted
-        self._numbers: dict[str, int] = {}
+        self._packs = PlaceNumbers()  # of both images
         unit = np.uint64(found.block_size)
         self._also = _merged(also.starts // unit, (also.ends + unit - np.uint64(1)) // unit)
 
@@ -112,9 +111,9 @@ class Difference:
         edges += [column for runs in (wanted, found, also) for column in (runs.starts, runs.ends)]
         borders = np.unique(np.concatenate(edges))
         starts, lengths = borders[:-1], np.diff(borders)
-        new, old = _places_at(wanted, starts), _places_at(found, starts)
+        new, old = (np.where(*look_up(runs, starts), ZERO) for runs in (wanted, found))
         apart = self._common(new, self._wanted) != self._common(old, self._found)
-        forced = _is_inside(also, starts)
+        forced, _ = look_up(also, starts)
         doubtful = apart & ~forced & (new != ZERO) & (old != ZERO)
         differs = (apart | forced) & ~doubtful
         pieces = Runs(starts, lengths, new)
@@ -129,9 +128,8 @@ class Difference:
         common, has = locations.copy(), locations != ZERO
         packs = locations[has] >> SLOT_BITS
         known, at = np.unique(packs, return_inverse=True)
-        places, numbers = image.map.places, self._numbers
-        names = [places[int(pack)].ref.name for pack in known]
-        ours = np.array([numbers.setdefault(name, len(numbers)) for name in names], np.uint64)
+        places = image.map.places
+        ours = np.array([self._packs.number(places[int(pack)]) for pack in known], np.uint64)
         if len(known):
             common[has] = ours[at] << SLOT_BITS | locations[has] & SLOT_MASK
         return common
@@ -153,23 +151,6 @@ class Difference:
             kept = interleave(kept, joined_runs(blocks[is_other], locations[is_other]))
             low += STEP_BLOCKS
         return kept
-
-
-def _places_at(runs: Runs, blocks: U64) -> U64:
-    """Return the location of each of ``blocks`` in content ``runs``; ``ZERO`` outside of them."""
-    if not len(runs):
-        return np.full(len(blocks), ZERO, dtype=np.uint64)
-    at = np.maximum(np.searchsorted(runs.starts, blocks, side="right") - 1, 0)
-    within = blocks - runs.starts[at]
-    inside = (blocks >= runs.starts[at]) & (within < runs.lengths[at])
-    return np.where(inside, runs.locations[at] + within, ZERO)
-
-
-def _is_inside(runs: Runs, blocks: U64) -> NDArray[np.bool_]:
-    if not len(runs):
-        return np.zeros(len(blocks), dtype=np.bool_)
-    at = np.maximum(np.searchsorted(runs.starts, blocks, side="right") - 1, 0)
-    return np.asarray((blocks >= runs.starts[at]) & (blocks < runs.ends[at]))
 
 
 def _merged(starts: U64, ends: U64) -> tuple[U64, U64]:
