@@ -45,6 +45,15 @@ def is_zero_hash(hashes: U8) -> np.typing.NDArray[np.bool_]:
     return np.asarray(~hashes.view(np.uint64).reshape(-1, 2).any(axis=1))
 
 
+def runs_of(blocks: U64) -> tuple[U64, U64]:
+    """Return starts and lengths of the runs that ``blocks``, ascending, make up."""
+    if not len(blocks):
+        return blocks, blocks
+    heads = np.flatnonzero(np.diff(blocks, prepend=blocks[0]) != 1)  # the first differs by 0
+    lengths = np.diff(heads, append=len(blocks)).astype(np.uint64)
+    return blocks[heads], lengths
+
+
 def state_sum(blocks: U64, hashes: U8) -> int:
     """Return the sum, modulo 2**128, of one term per block with content.
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from blocksnapd import blocks as block_math
+from blocksnapd.blocks import runs_of
 from blocksnapd.errors import CancelledRunError, TrackingLostError, VolumeError
 from blocksnapd.model import Extents, PointFacts, Proof
 from blocksnapd.ship.again import KnownWithout, still_held, with_blocks
 from blocksnapd.ship.prover import RANGES_MAX, Prover
 from blocksnapd.ship.reading import BATCH_SIZE
 from blocksnapd.ship.shipper import Shipper
-from blocksnapd.ship.spans import blocks_to_runs
 
 if TYPE_CHECKING:
     import threading
@@ -297,7 +297,7 @@ class Shipping:
             return proof
         assert self._head is not None
         blocks = np.concatenate(shipment.untracked)
-        starts, counts = blocks_to_runs(blocks)
+        starts, counts = runs_of(blocks)
         ends = np.minimum((starts + counts) * np.uint64(self._block_size), np.uint64(self._size))
         starts = starts * np.uint64(self._block_size)
         ranges = tuple(zip(starts[:RANGES_MAX].tolist(), ends[:RANGES_MAX].tolist(), strict=True))

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from blocksnapd.store.runs import SLOT_MASK, expand, runs_of
+from blocksnapd.blocks import runs_of
+from blocksnapd.store.runs import SLOT_MASK, expand
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

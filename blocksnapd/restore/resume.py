@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from blocksnapd.blocks import runs_of
 from blocksnapd.errors import HostError
 from blocksnapd.restore.content_sum import ContentSum
 from blocksnapd.restore.journal import Batch
@@ -167,9 +168,7 @@ class Resume:
 
     def _cut(self) -> Batch:
         blocks = np.sort(np.concatenate(self._blocks))
-        heads = np.flatnonzero(np.diff(blocks, prepend=blocks[:1]) != 1)
-        lengths = np.diff(heads, append=len(blocks)).astype(np.uint64)
-        batch = Batch(blocks[heads], lengths, self._sum.value())
+        batch = Batch(*runs_of(blocks), self._sum.value())
         self._blocks, self._sum, self._size = [], ContentSum(1), 0
         self._last = self._clock()
         return batch

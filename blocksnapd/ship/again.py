@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from blocksnapd.blocks import runs_of
 from blocksnapd.model import NOWHERE, Extents
-from blocksnapd.ship.spans import blocks_to_runs
 
 if TYPE_CHECKING:
     from blocksnapd.model import U8, U64, Wanted
@@ -35,7 +35,7 @@ def still_held(wanted: Wanted, known: Fingerprints | None) -> U64:
 
 def with_blocks(extents: Extents, blocks: U64, *, block_size: int, size: int) -> Extents:
     """Return ``extents`` of an image of ``size`` bytes and those of ``blocks`` as one."""
-    firsts, counts = blocks_to_runs(blocks[blocks < np.uint64(-(-size // block_size))])
+    firsts, counts = runs_of(blocks[blocks < np.uint64(-(-size // block_size))])
     if not len(firsts):
         return extents
     each = np.uint64(block_size)

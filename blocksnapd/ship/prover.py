@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from blocksnapd.blocks import runs_of
 from blocksnapd.model import U64, Proof, SavedBatch
 from blocksnapd.ship.shipper import identities
-from blocksnapd.ship.spans import blocks_to_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +44,7 @@ class Prover:
         for batch in saved:
             self._check(batch)
         wrong = np.sort(np.concatenate(self._wrong)) if self._wrong else np.empty(0, np.uint64)
-        firsts, counts = blocks_to_runs(wrong)
+        firsts, counts = runs_of(wrong)
         ends = np.minimum((firsts + counts) * np.uint64(self._block_size), np.uint64(self._size))
         starts = firsts * np.uint64(self._block_size)
         ranges = zip(starts[:RANGES_MAX].tolist(), ends[:RANGES_MAX].tolist(), strict=True)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 import xxhash
 
+from blocksnapd.blocks import runs_of
 from blocksnapd.errors import StateError
 from blocksnapd.runtime import durable
-from blocksnapd.ship.spans import blocks_to_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,7 +110,7 @@ def read_pending(path: str, row_size: int) -> Iterator[tuple[U64, U8]]:
 
 def write_rows(fd: int, blocks: U64, rows: U8) -> None:
     """Put the rows of ``blocks``, shape (n, row size), at their places in an open file."""
-    firsts, counts = blocks_to_runs(blocks)
+    firsts, counts = runs_of(blocks)
     size = rows.shape[1]
     data, at = np.ascontiguousarray(rows).data.cast("B"), 0
     for first, count in zip(firsts.tolist(), counts.tolist(), strict=True):

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blocksnapd import blocks as block_math
+from blocksnapd.blocks import runs_of
 from blocksnapd.errors import CancelledRunError
 from blocksnapd.model import HASH_SIZE, U8, U64, Extents
 from blocksnapd.ship.reading import BATCH_SIZE, read_ahead
-from blocksnapd.ship.spans import batches, blocks_to_runs
+from blocksnapd.ship.spans import batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,7 +164,7 @@ class Shipper:
         self._update.put(moved, identity)
         zero = block_math.is_zero_hash(identity)
         if zero.any():
-            self._sink.add_zeros(*blocks_to_runs(moved[zero]))
+            self._sink.add_zeros(*runs_of(moved[zero]))
         if not zero.all():
             filled = changed & ~block_math.is_zero_hash(hashes)
             rows = np.frombuffer(data, dtype=np.uint8).reshape(-1, self._block_size)

@@ -38,15 +38,6 @@ def runs_to_blocks(firsts: U64, counts: U64) -> U64:
     return shift + np.arange(total, dtype=np.uint64)
 
 
-def blocks_to_runs(blocks: U64) -> tuple[U64, U64]:
-    """Return ascending ``blocks`` as runs: (first of each, how many)."""
-    if not len(blocks):
-        return blocks, blocks
-    breaks = np.flatnonzero(np.diff(blocks) != 1) + 1
-    edges = np.concatenate(([0], breaks, [len(blocks)]))
-    return blocks[edges[:-1]], np.diff(edges).astype(np.uint64)
-
-
 def to_block_runs(extents: Extents, block_size: int) -> tuple[U64, U64]:
     """Return the runs of blocks that ``extents`` touch, merged where rounding made them meet."""
     size = np.uint64(block_size)

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from blocksnapd.blocks import runs_of
 from blocksnapd.errors import RepositoryFormatError
 from blocksnapd.model import HASH_SIZE, U8, U64
 from blocksnapd.store.columns import pack_column, unpack_column
 from blocksnapd.store.frames import FRAME_SIZE_MAX, FRAME_SUM_SIZE, sealed_size_max
 from blocksnapd.store.records import pack_record, unpack_record
 from blocksnapd.store.repack_format import Origins, RepackRecord, read_origins
-from blocksnapd.store.runs import Runs, runs_of
+from blocksnapd.store.runs import Runs
 from blocksnapd.store.seal import (
     SEAL_SIZE,
     TAG_SIZE,

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Protocol, overload
 
 import numpy as np
 
+from blocksnapd.blocks import runs_of
 from blocksnapd.store.layers import PackPlace
 from blocksnapd.store.place_numbers import PlaceNumbers
-from blocksnapd.store.runs import SLOT_BITS, SLOT_MASK, Runs, expand, join, runs_of
+from blocksnapd.store.runs import SLOT_BITS, SLOT_MASK, Runs, expand, join
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -88,15 +88,6 @@ def is_ascending(starts: U64, lengths: U64) -> bool:
     return bool((ends > starts).all() and (starts[1:] >= ends[:-1]).all())
 
 
-def runs_of(blocks: U64) -> tuple[U64, U64]:
-    """Return starts and lengths of the runs that ``blocks``, ascending, make up."""
-    if not len(blocks):
-        return blocks, blocks
-    heads = np.flatnonzero(np.diff(blocks, prepend=blocks[0]) != 1)  # the first differs by 0
-    lengths = np.diff(heads, append=len(blocks)).astype(np.uint64)
-    return blocks[heads], lengths
-
-
 def join(parts: list[Runs]) -> Runs:
     """Return runs that follow one another as one."""
     if len(parts) < 2:
@@ -160,8 +151,8 @@ def split(older: Runs, newer: Runs) -> tuple[Runs, Runs]:
         return older, Runs.empty()
     edges = np.unique(np.concatenate([older.starts, older.ends, newer.starts, newer.ends]))
     starts, lengths = edges[:-1], np.diff(edges)
-    present, locations = _look_up(older, starts)
-    hides, _ = _look_up(newer, starts)
+    present, locations = look_up(older, starts)
+    hides, _ = look_up(newer, starts)
     pieces = Runs(starts, lengths, locations)
     return pieces.take(present & ~hides), pieces.take(present & hides)
 
@@ -177,8 +168,10 @@ def expand(runs: Runs) -> tuple[U64, U64]:
     return np.repeat(runs.starts, lengths) + within, np.repeat(runs.locations, lengths) + within
 
 
-def _look_up(runs: Runs, blocks: U64) -> tuple[np.typing.NDArray[np.bool_], U64]:
-    # Where each of ``blocks`` lies in ``runs``: whether at all, and the location.
+def look_up(runs: Runs, blocks: U64) -> tuple[np.typing.NDArray[np.bool_], U64]:
+    """Return whether each of ``blocks`` lies in ``runs``, and at which location, if so."""
+    if not len(runs):
+        return np.zeros(len(blocks), dtype=np.bool_), np.full(len(blocks), ZERO)
     at = np.searchsorted(runs.starts, blocks, side="right") - 1
     safe = np.maximum(at, 0)
     inside = (at >= 0) & (blocks < runs.ends[safe])

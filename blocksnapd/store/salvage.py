@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from blocksnapd.blocks import runs_of
 from blocksnapd.errors import FormatError, NotFoundError, StoreError
 from blocksnapd.store.pack_check import check_pack
 from blocksnapd.store.pieces import by_pack
 from blocksnapd.store.redirect import MapOver
-from blocksnapd.store.runs import SLOT_MASK, Runs, expand, join, runs_of, split
+from blocksnapd.store.runs import SLOT_MASK, Runs, expand, join, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping, Sequence

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from blocksnapd.blocks import state_add, state_sum
+from blocksnapd.blocks import runs_of, state_add, state_sum
 from blocksnapd.errors import BlocksnapError, FormatError, NotFoundError, StoreError
 from blocksnapd.store.manifests import Manifests
 from blocksnapd.store.names import is_point_name, parse_point_name, points_prefix
 from blocksnapd.store.pack_check import PackCheck, Slots, check_pack
 from blocksnapd.store.pieces import by_pack
-from blocksnapd.store.runs import SLOT_MASK, expand, runs_of
+from blocksnapd.store.runs import SLOT_MASK, expand
 from blocksnapd.store.slot_tables import SlotTables
 from blocksnapd.store.span_set import SpanSet
 from blocksnapd.store.stack import Stack

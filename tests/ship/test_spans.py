@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from blocksnapd.blocks import runs_of
 from blocksnapd.model import Extents
-from blocksnapd.ship.spans import batches, blocks_to_runs, runs_to_blocks, to_block_runs
+from blocksnapd.ship.spans import batches, runs_to_blocks, to_block_runs
 
 
 @st.composite
@@ -51,7 +52,7 @@ def test_batches_cover_the_same_blocks_within_their_limit(
 @given(st.sets(st.integers(0, 200)))
 def test_blocks_and_runs_are_the_same_thing(numbers: set[int]) -> None:
     blocks = np.array(sorted(numbers), dtype=np.uint64)
-    assert runs_to_blocks(*blocks_to_runs(blocks)).tolist() == blocks.tolist()
+    assert runs_to_blocks(*runs_of(blocks)).tolist() == blocks.tolist()
 
 
 def test_a_batch_costs_the_same_however_many_runs_there_are() -> None:
