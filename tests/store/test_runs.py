@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from blocksnapd.blocks import runs_of
 from blocksnapd.store.runs import (
     ZERO,
     Runs,
@@ -15,7 +16,6 @@ from blocksnapd.store.runs import (
     join,
     overlay,
     overlay_all,
-    runs_of,
     split,
 )
 
