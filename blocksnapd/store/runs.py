@@ -68,7 +68,7 @@ class Runs:
         high = int(np.searchsorted(self.starts, np.uint64(end), side="left"))
         if low and int(self.starts[low - 1]) + int(self.lengths[low - 1]) > first:
             low -= 1
-        if low >= high:
+        if low >= high or first >= end:
             return Runs.empty()
         starts, lengths, locations = (
             column[low:high].copy() for column in (self.starts, self.lengths, self.locations)

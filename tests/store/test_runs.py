@@ -126,3 +126,9 @@ def test_splitting_tells_what_is_hidden(older, newer):
     old = model(older)
     assert model(kept) == {b: at for b, at in old.items() if b not in covered}
     assert model(hidden) == {b: at for b, at in old.items() if b in covered}
+
+
+def test_nothing_is_cut_out_of_the_middle_of_a_run():
+    runs = build([(0, 5, None), (2, 3, 40)])
+    for at in range(12):
+        assert len(runs.cut(at, at)) == 0
