@@ -185,8 +185,8 @@ def _drill(arguments: argparse.Namespace) -> int:
 
 def _worker(arguments: argparse.Namespace) -> None:
     from blocksnapd.daemon import run_worker
-    from blocksnapd.store.files import LocalStore, local_path
     from blocksnapd.store.keys import RestoreKey, load_maintenance
+    from blocksnapd.store.places import open_store
     from blocksnapd.store.repository import Repository
 
     def passphrase() -> str:
@@ -195,12 +195,12 @@ def _worker(arguments: argparse.Namespace) -> None:
         with os.fdopen(arguments.passphrase_fd) as file:
             return file.readline().rstrip("\n")
 
-    directory = local_path(arguments.repo)
     key = load_maintenance(arguments.key, passphrase)
     reads = key if isinstance(key, RestoreKey) else None
-    repository = Repository.on(LocalStore(directory), maintenance=key, restore=reads)
+    store = open_store(arguments.repo)
+    repository = Repository.on(store, maintenance=key, restore=reads)
     ended = None if arguments.detached else _wait_for_end
-    asyncio.run(run_worker(repository, key, directory, arguments.socket, ended))
+    asyncio.run(run_worker(repository, store, key, arguments.socket, ended))
 
 
 def _wait_for_end() -> None:

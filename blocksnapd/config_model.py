@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from blocksnapd.keep_rules import Rule, parse_rule
+from blocksnapd.model import NO_ACCESS, Access
 from blocksnapd.packing import FRAME_SIZES, LEVELS, PACKING_DEFAULT, PACKINGS, Packing
 from blocksnapd.units import GIB, KIB, format_size, parse_duration, parse_share, parse_size
 
@@ -168,9 +169,9 @@ class Target(Frozen):
     maintenance_key: AbsolutePath | None = None
 
     @property
-    def directory(self) -> str:
-        """The local directory that ``url`` names."""
-        return unquote(urlsplit(self.url).path)
+    def access(self) -> Access:
+        """What opens the door there."""
+        return NO_ACCESS
 
 
 class CowSpace(Frozen):

@@ -45,7 +45,6 @@ from blocksnapd.service.targets import TargetWatch
 from blocksnapd.service.volume_task import VolumeTask
 from blocksnapd.service.worker_operations import WorkerOperations
 from blocksnapd.service.worker_points import WorkerPoints
-from blocksnapd.store.files import LocalStore
 from blocksnapd.units import format_count
 
 if TYPE_CHECKING:
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
     from blocksnapd.control.access import Access
     from blocksnapd.control.operations import Operations
     from blocksnapd.store.keys import MaintenanceKey
+    from blocksnapd.store.objects import ObjectStore
     from blocksnapd.store.repository import Repository
 
 log = logging.getLogger(__name__)
@@ -133,8 +133,8 @@ async def _run_daemon(config: Config) -> None:
 
 async def run_worker(
     repository: Repository,
+    store: ObjectStore,
     key: MaintenanceKey,
-    directory: str,
     socket_path: str,
     ended: Callable[[], None] | None,
 ) -> None:
@@ -142,8 +142,8 @@ async def run_worker(
 
     Args:
         repository: opened with the caller's key.
+        store: the place it is in.
         key: that key.
-        directory: the repository's directory.
         socket_path: where to listen.
         ended: blocks until whoever started the worker is gone; None: nobody is waited for, it
             ends once nothing has been asked of it for a while.
@@ -151,12 +151,12 @@ async def run_worker(
     stop = _stop_signal()
     clock = SystemClock()
     book = RunBook(clock)
-    points = WorkerPoints(repository, directory, Pruner(LocalStore(directory), key, clock.now))
+    points = WorkerPoints(repository, store.url, Pruner(store, key, clock.now))
     await points.load()
     operations = WorkerOperations(
         points, book, clock,
         pruning=Pruning(PlanBook(_own_plans()), book),
-        verify_runs=functools.partial(VerifyRuns, LocalStore(directory), key),
+        verify_runs=functools.partial(VerifyRuns, store, key),
     )  # fmt: skip
     access = unix_socket.access_for(None, None)
     loop = asyncio.get_running_loop()

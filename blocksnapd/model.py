@@ -34,6 +34,19 @@ Method: TypeAlias = Literal["first", "tracked", "compare"]
 SnapshotState: TypeAlias = Literal["good", "invalid", "half"]
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What opens the door of a place that is not this host's: paths of files, None for none."""
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    credentials: str | None = None
+
+
+NO_ACCESS = Access()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Extents:
     """Half-open byte ranges ``[starts[i], ends[i])``: sorted, disjoint, not touching."""

@@ -90,15 +90,6 @@ def test_scan_of_a_logical_volume(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "directory"),
-    [("/srv/a%b", "/srv/a%b"), ("/srv/x", "/srv/x"), ("file:///srv/a%20b", "/srv/a b")],
-)
-def test_target_directory(tmp_path: Path, url: str, directory: str) -> None:
-    config = read(tmp_path, GOOD.replace("/srv/blocksnap", url))
-    assert config.targets["near"].directory == directory
-
-
-@pytest.mark.parametrize(
     ("listen", "wanted"),
     [
         ("[]", ()),

@@ -16,6 +16,7 @@ from blocksnapd import daemon
 from blocksnapd.config import load
 from blocksnapd.errors import BusyError, HostError
 from blocksnapd.runtime.clock import ManualClock
+from blocksnapd.store.files import LocalStore
 from blocksnapd.store.init import init_repository
 from blocksnapd.store.keys import load_restore
 from blocksnapd.store.repository import Repository
@@ -161,11 +162,12 @@ async def test_an_event_log_that_cannot_be_opened(place: Path) -> None:
 
 async def test_a_worker_ends_when_its_caller_does(place: Path) -> None:
     key = load_restore(str(place / "keys" / "restore.key"))
-    repository = Repository.open(str(place / "repository"), restore_key=key)
+    store = LocalStore(str(place / "repository"))
+    repository = Repository.on(store, maintenance=key, restore=key)
     ours, theirs = os.pipe()
     worker = asyncio.create_task(
         daemon.run_worker(
-            repository, key, str(place / "repository"), str(place / "control.sock"),
+            repository, store, key, str(place / "control.sock"),
             lambda: os.close(ours) if os.read(ours, 1) == b"" else None,
         )
     )  # fmt: skip

@@ -14,8 +14,8 @@ from blocksnapd.maintain.prune import Pruner
 from blocksnapd.runtime.clock import SystemClock
 from blocksnapd.service.drilling import Orders, Tell, drill
 from blocksnapd.service.worker_points import WorkerPoints
-from blocksnapd.store.files import LocalStore
 from blocksnapd.store.keys import load_restore
+from blocksnapd.store.places import open_store, own_directories
 from blocksnapd.store.repository import Repository
 
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ def drill_configured(config: Config, volume: str, selector: str = "") -> Drill:
         )  # fmt: skip
     target = config.targets[settings.target]
     key = load_restore(settings.drill.key)
-    store = LocalStore(target.directory)
+    store = open_store(target.url, target.access)
     repository = Repository.on(store, maintenance=key, restore=key)
     pruner = Pruner(store, key, SystemClock().now)
-    points = WorkerPoints(repository, target.directory, pruner)
+    points = WorkerPoints(repository, target.url, pruner)
     orders = Orders(
         settings.drill.run, settings.drill.scratch, settings.drill.restores,
-        settings.drill.timeout_s, keep_out=(target.directory,),
+        settings.drill.timeout_s, keep_out=own_directories(target.url),
     )  # fmt: skip
     found = asyncio.run(_drill(points, selector or f"latest:{volume}", orders))
     return {**found, "target": settings.target}

@@ -38,6 +38,7 @@ from blocksnapd.restore.target import examine, open_target
 from blocksnapd.service.drill_steps import check_by_user, check_file_system
 from blocksnapd.service.exporting import PointResolver
 from blocksnapd.service.jobs import Job
+from blocksnapd.store.places import own_directories
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -85,7 +86,7 @@ class Tell:
     cancelled: Callable[[], bool] = field(default=lambda: False)
 
 
-async def drilling(request: RunRequest, points: Points, directory: str) -> Job:
+async def drilling(request: RunRequest, points: Points, url: str) -> Job:
     """Return what drills the point that ``request`` names; the run fails if the drill does.
 
     Raises:
@@ -94,7 +95,7 @@ async def drilling(request: RunRequest, points: Points, directory: str) -> Job:
     point = await points.point(request.get("point", ""))
     orders = Orders(
         tuple(request.get("check", ())), request.get("scratch", SCRATCH),
-        request.get("restores", True), keep_out=(directory,),
+        request.get("restores", True), keep_out=own_directories(url),
     )  # fmt: skip
     ended = asyncio.Event()
 

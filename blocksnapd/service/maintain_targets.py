@@ -11,8 +11,8 @@ from blocksnapd.control.messages import EXIT_FAILED, EXIT_OK
 from blocksnapd.errors import BlocksnapError, FormatError, NotFoundError
 from blocksnapd.maintain.maintainer import Orders, Round
 from blocksnapd.service.pruning import policy_of_settings
-from blocksnapd.store.files import LocalStore, local_path
 from blocksnapd.store.keys import load_maintenance
+from blocksnapd.store.places import open_store
 from blocksnapd.store.repository import Repository
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _maintain_target(
     assert target.maintenance_key is not None
     try:
         key = load_maintenance(target.maintenance_key)
-        repository = Repository.open(target.url, maintenance_key=key)
+        repository = Repository.open(target.url, access=target.access, maintenance_key=key)
         volume_ids = repository.volumes()
     except BlocksnapError as error:
         Teller("", as_json=as_json)("maintenance-failed", error.sentences(), severity="error")
@@ -105,7 +105,7 @@ def _maintain_volume(
         volume = _volume_name(repository, volume_id)
         tell = Teller(volume, as_json=as_json)
         orders = orders_for(configured.get(volume))
-        store = LocalStore(local_path(target.url))
+        store = open_store(target.url, target.access)
         return Round(store, key, volume_id, orders, tell, now).run()
     except BlocksnapError as error:
         tell("maintenance-failed", error.sentences(), severity="error")

@@ -92,6 +92,7 @@ class VolumeOpener:
         repository = await asyncio.to_thread(
             Repository.open,
             target.url,
+            access=target.access,
             source_key=target.source_key,
             level=settings.compression.level,
             frame_size=settings.compression.frame_size,

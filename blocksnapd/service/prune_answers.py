@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from blocksnapd.errors import KeyMissingError
 from blocksnapd.keep_rules import SECOND_US
 from blocksnapd.maintain.prune import Pruner
-from blocksnapd.store.files import LocalStore, local_path
 from blocksnapd.store.keys import load_maintenance
+from blocksnapd.store.places import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,4 +116,4 @@ class Pruners:
                 hint="Configure one, or prune with a key of your own: --repo URL --key FILE.",
             )
         key = load_maintenance(settings.maintenance_key)
-        return Pruner(LocalStore(local_path(settings.url)), key, self._now)
+        return Pruner(open_store(settings.url, settings.access), key, self._now)

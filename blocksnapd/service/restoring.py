@@ -25,6 +25,7 @@ from blocksnapd.runtime import durable
 from blocksnapd.service import salvaging
 from blocksnapd.service.jobs import Job
 from blocksnapd.service.restore_plan import planned
+from blocksnapd.store.places import own_directories
 from blocksnapd.store.runs import Runs
 from blocksnapd.units import format_size
 
@@ -190,7 +191,7 @@ class Restoring:
             image_size=image.size,
             data_size=image.data_size(),
             overwrite=self._request.get("overwrite", False),
-            keep_out=[self._points.directory],
+            keep_out=own_directories(self._points.url),
             is_new=is_new,
         )
 

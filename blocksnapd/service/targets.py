@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from typing import TYPE_CHECKING
 
 from blocksnapd.errors import BlocksnapError
+from blocksnapd.store.places import open_store
 from blocksnapd.store.repository import Repository
 
 if TYPE_CHECKING:
@@ -43,9 +43,10 @@ class TargetWatch:
 
     async def look(self, name: str, target: Target) -> None:
         """Look at one target now."""
-        free, message = None, ""
+        free, is_up, message = None, False, ""
         try:
             free = await asyncio.to_thread(_free, target)
+            is_up = True
         except BlocksnapError as error:
             message = error.sentences()
         except OSError as error:
@@ -53,11 +54,11 @@ class TargetWatch:
         self._seen[name] = {
             "name": name,
             "url": target.url,
-            "up": free is not None,
+            "up": is_up,
             "free_bytes": free,
             "message": message,
         }
-        self._metrics.target(name, is_up=free is not None, free=free)
+        self._metrics.target(name, is_up=is_up, free=free)
 
 
 async def reach(target: Target) -> list[str]:
@@ -70,6 +71,6 @@ async def reach(target: Target) -> list[str]:
     return []
 
 
-def _free(target: Target) -> int:
-    Repository.open(target.url, source_key=target.source_key)
-    return shutil.disk_usage(target.directory).free
+def _free(target: Target) -> int | None:
+    Repository.open(target.url, access=target.access, source_key=target.source_key)
+    return open_store(target.url, target.access).free_size()

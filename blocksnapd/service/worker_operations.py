@@ -79,7 +79,7 @@ class WorkerOperations(RunAnswers, PruneAnswers, NoDrills):
             "restore": lambda request: restoring(request, points),
             "verify": lambda request: verifying(request, points, verify_runs, clock.now()),
             "copy": lambda request: copying(request, points),
-            "drill": lambda request: drilling(request, points, points.directory),
+            "drill": lambda request: drilling(request, points, points.url),
             "export": lambda request: exporting_part(request, points),
             "in-place": lambda request: in_place(request, points),
             "view": lambda request: viewing(request, points),
@@ -96,7 +96,7 @@ class WorkerOperations(RunAnswers, PruneAnswers, NoDrills):
             "now": format_time(now),
             "started": format_time(self._started),
             "uptime": now - self._started,
-            "targets": [{"name": "repository", "url": self._points.directory, "up": True}],
+            "targets": [{"name": "repository", "url": self._points.url, "up": True}],
             "volumes": [],
         }
 

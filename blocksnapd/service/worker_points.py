@@ -38,12 +38,12 @@ class WorkerPoints:
 
     Args:
         repository: opened with the caller's key.
-        directory: where it is, as it is told.
+        url: where it is, as it is told.
         pruner: knows which are held and forgotten.
     """
 
-    def __init__(self, repository: Repository, directory: str, pruner: Pruner) -> None:
-        self.repository, self.directory, self._pruner = repository, directory, pruner
+    def __init__(self, repository: Repository, url: str, pruner: Pruner) -> None:
+        self.repository, self.url, self._pruner = repository, url, pruner
         self._marks: dict[str, Marks] = {}
         self._points: dict[str, RestorePoint] = {}
         self._unreadable: dict[str, str] = {}
@@ -89,7 +89,7 @@ class WorkerPoints:
         """Return the points of one volume or of all, oldest first per volume."""
         by_volume: dict[str, list[Point]] = {}
         for point in self._points.values():
-            message = point_message(point, self.directory)
+            message = point_message(point, self.url)
             by_volume.setdefault(point.facts.volume_id, []).append(message)
         messages: list[Point] = []
         for volume_id, found in by_volume.items():
@@ -146,7 +146,7 @@ class WorkerPoints:
         found = [i for i, name in ids.items() if volume in (name, i)]
         if len(found) != 1:
             raise NotFoundError(
-                f"there is no volume {volume!r} in {self.directory}" if not found
+                f"there is no volume {volume!r} in {self.url}" if not found
                 else f"several volumes were called {volume!r}",
                 effect="Nothing was done.",
                 hint="It has " + (", ".join(f"{name} ({i})" for i, name in ids.items()) or "none"),
@@ -155,7 +155,7 @@ class WorkerPoints:
         def note(ledger: Ledger) -> None:
             self._marks[found[0]] = Marks(ledger, self._pruner.now_us())
 
-        return Place(volume, found[0], self.directory, self._pruner, None, note)
+        return Place(volume, found[0], self.url, self._pruner, None, note)
 
     def volumes_to_verify(self, volume: str | None) -> list[str]:
         """Return the ids of the volumes called ``volume``, or of all; none is a NotFoundError."""
@@ -166,7 +166,7 @@ class WorkerPoints:
         found |= {i for i in strange if not volume or i not in readable}
         if not found:
             raise NotFoundError(
-                f"there is no point of {volume or 'any volume'} in {self.directory}",
+                f"there is no point of {volume or 'any volume'} in {self.url}",
                 effect="Nothing was read.",
                 hint="List what there is with: blocksnapctl --repo URL points",
             )

@@ -39,6 +39,11 @@ _TEMP_AGE_S_MAX = 86400.0
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def is_local(url: str) -> bool:
+    """Return whether ``url`` is written like a directory of this host."""
+    return "://" not in url or urlsplit(url).scheme == "file"
+
+
 def local_path(url: str) -> str:
     """Return the directory that ``url``, a path or ``file:///path``, names.
 

@@ -21,11 +21,10 @@ from blocksnapd.errors import (
     StoreError,
     UsageError,
 )
-from blocksnapd.model import PointHead
+from blocksnapd.model import NO_ACCESS, PointHead
 from blocksnapd.packing import FRAME_SIZES, PACKING_DEFAULT
 from blocksnapd.store.check_records import CheckRecords
 from blocksnapd.store.epoch_watch import EpochWatch, is_base_tainted
-from blocksnapd.store.files import LocalStore, local_path
 from blocksnapd.store.identity import check_repository, other_repository
 from blocksnapd.store.image import Image
 from blocksnapd.store.keys import (
@@ -44,6 +43,7 @@ from blocksnapd.store.names import (
     points_prefix,
     volume_prefix,
 )
+from blocksnapd.store.places import open_store
 from blocksnapd.store.point_format import BLOCK_SIZES, POINT_SIZE_MAX, from_us
 from blocksnapd.store.point_reader import PointReader, read_header
 from blocksnapd.store.redirect import Redirected
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from blocksnapd.model import Kind, RestorePoint, Wanted
+    from blocksnapd.model import Access, Kind, RestorePoint, Wanted
     from blocksnapd.ports import KnownContent
     from blocksnapd.store.check_records import Told
     from blocksnapd.store.objects import ObjectStore
@@ -102,6 +102,7 @@ class Repository:
         cls,
         url: str,
         *,
+        access: Access = NO_ACCESS,
         source_key: str | SourceKey | None = None,
         maintenance_key: str | MaintenanceKey | None = None,
         restore_key: str | RestoreKey | None = None,
@@ -122,7 +123,7 @@ class Repository:
             RepositoryFormatError, ChecksumError: repo.json is of another format, or damaged.
             KeyMissingError: a key file cannot be read.
         """
-        store = LocalStore(local_path(url))
+        store = open_store(url, access)
         if isinstance(restore_key, str):
             restore_key = load_restore(restore_key, passphrase)
         if isinstance(maintenance_key, str):

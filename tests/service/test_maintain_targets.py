@@ -14,6 +14,7 @@ from blocksnapd.service.maintain_targets import Teller, maintain, orders_for
 from blocksnapd.store.files import LocalStore
 from blocksnapd.store.init import init_repository
 from blocksnapd.store.keys import load_restore
+from blocksnapd.store.places import own_directories
 from tests.store.support import START, Lab
 
 TEXT = """schema = 1
@@ -101,7 +102,7 @@ def test_a_target_that_is_gone_is_told_and_fails(site, tmp_path, capsys):
 def test_a_damaged_newest_point_fails_its_volume_only(site, capsys):
     config, lab = site
     name = lab.kept[-1][0].name
-    path = f"{config.targets['near'].directory}/{name}"
+    path = f"{own_directories(config.targets['near'].url)[0]}/{name}"
     with open(path, "r+b") as file:
         file.seek(60)
         file.write(b"\xff\xff")

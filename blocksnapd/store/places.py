@@ -1,0 +1,35 @@
+"""Where repositories are kept: from a URL to its ObjectStore. Edge.
+
+Every way to a repository begins here; a new kind of place is one line in ``open_store``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from blocksnapd.model import NO_ACCESS
+from blocksnapd.store.files import LocalStore, is_local, local_path
+
+if TYPE_CHECKING:
+    from blocksnapd.model import Access
+    from blocksnapd.store.objects import ObjectStore
+
+
+def open_store(url: str, access: Access = NO_ACCESS) -> ObjectStore:
+    """Open the place that ``url`` names.
+
+    Raises:
+        UsageError: it is of a kind that this version cannot open.
+        StoreMissingError: nothing is there. StoreError: it cannot be reached.
+    """
+    del access  # a directory asks for nothing
+    return LocalStore(local_path(url))
+
+
+def own_directories(url: str) -> tuple[str, ...]:
+    """Return the directories of this host that the repository fills: nothing else may write there.
+
+    Raises:
+        UsageError: ``url`` is of a kind that this version cannot open.
+    """
+    return (local_path(url),) if is_local(url) else ()
