@@ -1,19 +1,17 @@
-"""Every metric, its labels and what moves it: one table. Edge: reads /proc when scraped.
+"""What moves the metrics of ``metric_table``. Edge: reads /proc when scraped.
 
-The promise (``rpo_target_seconds``) stands beside the fact (``last_point_timestamp_seconds``).
-Every series of a configured volume exists from the start with 0, so that ``increase()`` works;
-only instants and sizes not known yet are absent, which means "never". A scrape reads memory
-alone: O(volumes), no command is run and no disk touched.
+A scrape reads memory alone: O(volumes), no command is run and no disk touched.
 """
 
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 from blocksnapd import __version__
+from blocksnapd.metric_table import TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,94 +19,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from blocksnapd.config import Config
-
-VOLUME: Final = ("volume",)
-SHIPPED: Final = ("volume", "target")
-RESULTS: Final = ("success", "warning", "failed", "skipped", "cancelled")
-REASONS: Final = (
-    "first",
-    "asked",
-    "overflow",
-    "cow-reserve",
-    "tracking-gone",
-    "untracked",
-    "fingerprints-gone",
-    "fingerprints-wrong",
-    "shrunk",
-    "grown",
-    "proof-mismatch",
-    "damaged",
-)
-PHASES: Final = ("snapshot", "scan", "prove", "transfer", "commit", "remove")
-PHASE_BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 14400)
-FREEZE_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
-
-
-class Row(NamedTuple):
-    """One metric."""
-
-    name: str
-    kind: Literal["gauge", "counter", "phases", "freezes"]
-    labels: tuple[str, ...]
-    text: str
-
-
-TABLE: Final = (
-    Row("build_info", "gauge", ("version", "python"), "Always 1; what is running."),
-    Row("rpo_target_seconds", "gauge", SHIPPED, "How old the newest point may be: the promise."),
-    Row("last_point_timestamp_seconds", "gauge", SHIPPED,
-        "Instant of the newest durable point: the fact. Absent: there is none."),
-    Row("schedule_interval_seconds", "gauge", VOLUME, "Configured time between points."),
-    Row("runs_total", "counter", ("volume", "target", "kind", "result"), "Runs that ended."),
-    Row("run_failures_total", "counter", ("volume", "target", "code"), "Failed runs by cause."),
-    Row("consecutive_failures", "gauge", SHIPPED, "Failed runs since the last good one."),
-    Row("run_active", "gauge", SHIPPED, "1 while a run is under way."),
-    Row("run_done_bytes", "gauge", SHIPPED, "Bytes the active run has dealt with."),
-    Row("run_expected_bytes", "gauge", SHIPPED, "Bytes the active run has to deal with."),
-    Row("run_last_progress_timestamp_seconds", "gauge", SHIPPED,
-        "Instant at which the active run last got ahead. Absent: none yet."),
-    Row("phase_duration_seconds", "phases", ("phase",), "Duration of each step of a run."),
-    Row("freeze_duration_seconds", "freezes", VOLUME, "How long writers were held, measured."),
-    Row("changed_bytes_total", "counter", VOLUME, "Bytes of the volume found changed."),
-    Row("transferred_bytes_total", "counter", SHIPPED, "Raw bytes shipped."),
-    Row("stored_bytes_total", "counter", SHIPPED, "Bytes written to the repository."),
-    Row("full_scans_total", "counter", ("volume", "reason"), "Times the whole volume was read."),
-    Row("cow_size_bytes", "gauge", VOLUME, "Size of the snapshot's COW device."),
-    Row("cow_used_bytes", "gauge", VOLUME, "Bytes used in it."),
-    Row("cow_overflows_total", "counter", VOLUME, "Snapshots the kernel gave up."),
-    Row("cow_disk_free_bytes", "gauge", ("space",), "Room on the disk under a COW space."),
-    Row("points", "gauge", SHIPPED, "Points in the repository."),
-    Row("prune_last_success_timestamp_seconds", "gauge", SHIPPED,
-        "Instant of the last prune that no guard stopped. Absent: none yet."),
-    Row("prune_blocked", "gauge", SHIPPED, "1 while a guard stops pruning: somebody has to look."),
-    Row("pruned_points_total", "counter", SHIPPED, "Points forgotten."),
-    Row("forgotten_points", "gauge", SHIPPED, "Points forgotten that can still be brought back."),
-    Row("unmerged_points", "gauge", SHIPPED,
-        "Points since the newest merged layer: each is one more to open."),
-    Row("collected_bytes_total", "counter", SHIPPED, "Bytes of objects deleted for good."),
-    Row("maintenance_last_success_timestamp_seconds", "gauge", ("target",),
-        "Instant of the last round of maintenance that went well. Absent: none yet."),
-    Row("volume_size_bytes", "gauge", VOLUME, "Size of the volume."),
-    Row("target_up", "gauge", ("target",), "1 if the target answered last time."),
-    Row("target_free_bytes", "gauge", ("target",), "Room at the target."),
-    Row("proof_checked_blocks_total", "counter", VOLUME,
-        "Blocks of the previous point compared with the old content the snapshot kept."),
-    Row("proof_mismatched_blocks_total", "counter", VOLUME,
-        "Blocks of the previous point whose old content was not what the repository holds."),
-    Row("untracked_blocks_total", "counter", VOLUME,
-        "Blocks a full compare found changed although no change of them was tracked."),
-    Row("verify_last_success_timestamp_seconds", "gauge", ("volume", "target", "kind"),
-        "Instant of the last verify of this kind without damage. Absent: none yet."),
-    Row("verified_bytes_total", "counter", SHIPPED, "Bytes of packs read whole by verify."),
-    Row("corrupt_blocks", "gauge", SHIPPED,
-        "Damaged blocks in the repository that some point needs, as of the last verify."),
-    Row("drill_interval_seconds", "gauge", VOLUME, "Configured time between drills."),
-    Row("drill_last_success_timestamp_seconds", "gauge", SHIPPED,
-        "Instant of the last drill that found nothing wrong. Absent: none yet."),
-    Row("drill_last_duration_seconds", "gauge", ("volume", "target", "step"),
-        "How long a step of the last drill took: readable, restored, fsck, check."),
-    Row("drill_failed", "gauge", SHIPPED, "1 if the last drill found something wrong."),
-)  # fmt: skip
+    from blocksnapd.metric_table import Row
 
 
 class Metrics:
@@ -125,54 +36,31 @@ class Metrics:
             self._register(row)
         ProcessCollector(registry=registry)
         self._gauges["build_info"].labels(__version__, platform.python_version()).set(1)
-        for phase in PHASES:
-            self._histograms["phase_duration_seconds"].labels(phase)
 
     def configure(self, config: Config) -> None:
         """Make every series of the configured volumes and targets exist."""
-        for name in config.targets:
-            self._gauges["target_up"].labels(name)
+        self._start({"target": tuple(config.targets)})
+        self._start({"space": tuple(config.cow)})
         for volume in config.volumes.values():
+            self._start({"volume": (volume.name,), "target": (volume.target,)})
             where = (volume.name, volume.target)
             self._gauges["rpo_target_seconds"].labels(*where).set(volume.rpo_s)
             self._gauges["schedule_interval_seconds"].labels(volume.name).set(volume.every_s)
-            for name in (
-                "consecutive_failures",
-                "run_active",
-                "run_done_bytes",
-                "run_expected_bytes",
-                "points",
-                "prune_blocked",
-                "forgotten_points",
-                "unmerged_points",
-                "corrupt_blocks",
-            ):
-                self._gauges[name].labels(*where)
-            for name in (
-                "transferred_bytes_total",
-                "stored_bytes_total",
-                "pruned_points_total",
-                "collected_bytes_total",
-                "verified_bytes_total",
-            ):
-                self._counters[name].labels(*where)
-            for name in (
-                "changed_bytes_total",
-                "cow_overflows_total",
-                "proof_checked_blocks_total",
-                "proof_mismatched_blocks_total",
-                "untracked_blocks_total",
-            ):
-                self._counters[name].labels(volume.name)
             if volume.drill is not None:
                 seconds = volume.drill.every_s
                 self._gauges["drill_interval_seconds"].labels(volume.name).set(seconds)
                 self._gauges["drill_failed"].labels(*where)
-            for result in RESULTS:
-                self._counters["runs_total"].labels(*where, "cycle", result)
-            for reason in REASONS:
-                self._counters["full_scans_total"].labels(volume.name, reason)
-            self._histograms["freeze_duration_seconds"].labels(volume.name)
+
+    def _start(self, known: Mapping[str, tuple[str, ...]]) -> None:
+        """Make the series exist whose labels are known by now."""
+        for row in TABLE:
+            for values in row.at_start(known):
+                self._family(row).labels(*values)
+
+    def _family(self, row: Row) -> Gauge | Counter | Histogram:
+        if row.kind == "gauge":
+            return self._gauges[row.name]
+        return (self._counters if row.kind == "counter" else self._histograms)[row.name]
 
     def run_started(self, volume: str, target: str) -> None:
         """A run began."""
@@ -326,7 +214,6 @@ class Metrics:
         elif row.kind == "counter":
             self._counters[row.name] = Counter(name, row.text, row.labels, registry=self.registry)
         else:
-            buckets = PHASE_BUCKETS if row.kind == "phases" else FREEZE_BUCKETS
             self._histograms[row.name] = Histogram(
-                name, row.text, row.labels, registry=self.registry, buckets=buckets
+                name, row.text, row.labels, registry=self.registry, buckets=row.buckets
             )

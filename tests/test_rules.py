@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from blocksnapd.metrics import TABLE
+from blocksnapd.metric_table import TABLE
 
 ROOT = Path(__file__).parent.parent
 RULES = ROOT / "packaging" / "rules"

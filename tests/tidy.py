@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 LAYERS = (
-    {"errors", "units"}, {"keep_rules", "model", "packing", "toml_lines"}, {"blocks", "ports"},
-    {"runtime", "config"}, {"metrics"},
+    {"errors", "units"}, {"keep_rules", "metric_table", "model", "packing", "toml_lines"},
+    {"blocks", "ports"}, {"runtime", "config"}, {"metrics"},
     {"cycle", "parse", "ship", "store", "restore", "export", "files", "control"},
     {"maintain"}, {"shipping"}, {"pipeline"}, {"service"}, {"daemon"}, {"__main__"},
 )  # fmt: skip
