@@ -27,7 +27,7 @@ from blocksnapd.errors import HostError
 from blocksnapd.maintain.prune import Pruner
 from blocksnapd.maintain.verify_runs import VerifyRuns
 from blocksnapd.metrics import Metrics
-from blocksnapd.runtime import notify
+from blocksnapd.runtime import loop_lag, notify
 from blocksnapd.runtime.clock import SystemClock
 from blocksnapd.runtime.supervise import Supervisor
 from blocksnapd.service.drill_book import DrillBook
@@ -107,12 +107,16 @@ async def _run_daemon(config: Config) -> None:
         config, operations.refresh, metrics=metrics, say=events.say, clock=clock
     )
     async with contextlib.AsyncExitStack() as stack:
-        await _serve(stack, operations, access, sockets, are_ours=not handed_in)
+        await _serve(
+            stack, operations, access, sockets,
+            are_ours=not handed_in, answered=metrics.answered,
+        )  # fmt: skip
         await _serve_metrics(stack, metrics, config, events)
         async with Supervisor() as supervisor:
             supervisor.eternal("events", events.write_forever())
             opening = [supervisor.passing(f"open {n}", t.open()) for n, t in tasks.items()]
             await _wait_until_open(opening)
+            supervisor.eternal("event loop", loop_lag.watch(clock, metrics.loop_lag))
             supervisor.eternal("targets", targets.run())
             supervisor.eternal("maintenance", maintenance.run())
             supervisor.eternal("drills", drills.run())
@@ -204,9 +208,10 @@ async def _serve(
     sockets: list[socket.socket],
     *,
     are_ours: bool,
+    answered: Callable[[str, str, int], None] = lambda *_: None,
 ) -> None:
     for listening in sockets:
-        answering = ControlServer(operations, access)
+        answering = ControlServer(operations, access, answered=answered)
         await answering.start(listening)
         stack.push_async_callback(answering.stop, unlink=are_ours)
 

@@ -36,6 +36,8 @@ VALUES: Final = {"kind": ("cycle",), "result": RESULTS, "reason": REASONS, "phas
 PHASE_BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 14400)
 FREEZE_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
+LAG_BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30)
+
 
 class Row(NamedTuple):
     """One metric.
@@ -64,6 +66,15 @@ class Row(NamedTuple):
 
 TABLE: Final = (
     Row("build_info", "gauge", ("version", "python"), "Always 1; what is running."),
+    Row("config_last_reload_successful", "gauge", (),
+        "1 if the configuration was taken when it was last read.", zero=True),
+    Row("config_last_reload_success_timestamp_seconds", "gauge", (),
+        "Instant at which a configuration was last taken."),
+    Row("volume_info", "gauge", ("volume", "driver", "volume_id"),
+        "Always 1; how the volume is tracked, and its id in the repository."),
+    Row("volume_paused", "gauge", VOLUME, "1 while no runs are made by themselves.", zero=True),
+    Row("volume_paused_since_timestamp_seconds", "gauge", VOLUME,
+        "Instant at which the pause began. Absent: it is not paused."),
     Row("rpo_target_seconds", "gauge", SHIPPED, "How old the newest point may be: the promise."),
     Row("last_point_timestamp_seconds", "gauge", SHIPPED,
         "Instant of the newest durable point: the fact. Absent: there is none."),
@@ -91,6 +102,9 @@ TABLE: Final = (
     Row("cow_overflows_total", "counter", VOLUME, "Snapshots the kernel gave up."),
     Row("cow_disk_free_bytes", "gauge", ("space",), "Room on the disk under a COW space."),
     Row("points", "gauge", SHIPPED, "Points in the repository.", zero=True),
+    Row("points_held", "gauge", SHIPPED, "Points of these that nothing may drop.", zero=True),
+    Row("oldest_point_timestamp_seconds", "gauge", SHIPPED,
+        "Instant of the oldest of these points. Absent: there is none."),
     Row("prune_last_success_timestamp_seconds", "gauge", SHIPPED,
         "Instant of the last prune that no guard stopped. Absent: none yet."),
     Row("prune_blocked", "gauge", SHIPPED,
@@ -105,7 +119,9 @@ TABLE: Final = (
         "Instant of the last round of maintenance that went well. Absent: none yet."),
     Row("volume_size_bytes", "gauge", VOLUME, "Size of the volume."),
     Row("target_up", "gauge", ("target",), "1 if the target answered last time.", zero=True),
-    Row("target_free_bytes", "gauge", ("target",), "Room at the target."),
+    Row("target_free_bytes", "gauge", ("target",), "Room at the target. Absent: not known."),
+    Row("target_rtt_seconds", "gauge", ("target",),
+        "How long the target took to answer last time. Absent: it did not."),
     Row("proof_checked_blocks_total", "counter", VOLUME,
         "Blocks of the previous point compared with the old content the snapshot kept."),
     Row("proof_mismatched_blocks_total", "counter", VOLUME,
@@ -124,4 +140,8 @@ TABLE: Final = (
     Row("drill_last_duration_seconds", "gauge", ("volume", "target", "step"),
         "How long a step of the last drill took: readable, restored, fsck, check."),
     Row("drill_failed", "gauge", SHIPPED, "1 if the last drill found something wrong."),
+    Row("control_requests_total", "counter", ("method", "route", "code"),
+        "Requests that the control socket answered."),
+    Row("event_loop_lag_seconds", "histogram", (),
+        "How much later than due the daemon's event loop got to a task.", buckets=LAG_BUCKETS),
 )  # fmt: skip

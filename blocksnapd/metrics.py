@@ -6,6 +6,7 @@ A scrape reads memory alone: O(volumes), no command is run and no disk touched.
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
@@ -39,6 +40,7 @@ class Metrics:
 
     def configure(self, config: Config) -> None:
         """Make every series of the configured volumes and targets exist."""
+        self.config_read(is_good=True)
         self._start({"target": tuple(config.targets)})
         self._start({"space": tuple(config.cow)})
         for volume in config.volumes.values():
@@ -55,12 +57,28 @@ class Metrics:
         """Make the series exist whose labels are known by now."""
         for row in TABLE:
             for values in row.at_start(known):
-                self._family(row).labels(*values)
+                if values:  # without labels a series exists as soon as its metric does
+                    self._family(row).labels(*values)
 
     def _family(self, row: Row) -> Gauge | Counter | Histogram:
         if row.kind == "gauge":
             return self._gauges[row.name]
         return (self._counters if row.kind == "counter" else self._histograms)[row.name]
+
+    def config_read(self, *, is_good: bool) -> None:
+        """A configuration was read, and taken or not."""
+        self._gauges["config_last_reload_successful"].set(is_good)
+        if is_good:
+            self._gauges["config_last_reload_success_timestamp_seconds"].set_to_current_time()
+
+    def volume(self, volume: str, *, driver: str, volume_id: str) -> None:
+        """The volume was opened."""
+        self._gauges["volume_info"].labels(volume, driver, volume_id).set(1)
+
+    def paused(self, volume: str, since: float | None) -> None:
+        """The schedule of the volume is paused since an instant, or is not."""
+        self._gauges["volume_paused"].labels(volume).set(since is not None)
+        self._tell("volume_paused_since_timestamp_seconds", since, volume)
 
     def run_started(self, volume: str, target: str) -> None:
         """A run began."""
@@ -120,6 +138,11 @@ class Metrics:
         """The repository holds ``count`` points of the volume."""
         self._gauges["points"].labels(volume, target).set(count)
 
+    def points_known(self, volume: str, target: str, *, held: int, oldest: float | None) -> None:
+        """So many of the points are held, and the oldest one is of that instant."""
+        self._gauges["points_held"].labels(volume, target).set(held)
+        self._tell("oldest_point_timestamp_seconds", oldest, volume, target)
+
     def pruned(self, volume: str, target: str, count: int) -> None:
         """So many points of the volume were forgotten."""
         self._counters["pruned_points_total"].labels(volume, target).inc(count)
@@ -161,11 +184,13 @@ class Metrics:
         """The disk under a COW space has ``free`` bytes left."""
         self._gauges["cow_disk_free_bytes"].labels(space).set(free)
 
-    def target(self, target: str, *, is_up: bool, free: int | None = None) -> None:
-        """The target answered or did not; with the room it has."""
+    def target(
+        self, target: str, *, is_up: bool, free: int | None = None, rtt: float | None = None
+    ) -> None:
+        """The target answered or did not; with the room it has and how long that took."""
         self._gauges["target_up"].labels(target).set(is_up)
-        if free is not None:
-            self._gauges["target_free_bytes"].labels(target).set(free)
+        self._tell("target_free_bytes", free, target)
+        self._tell("target_rtt_seconds", rtt, target)
 
     def proof(self, volume: str, *, checked: int, mismatched: int) -> None:
         """The previous point was compared with the old content the snapshot kept."""
@@ -206,6 +231,22 @@ class Metrics:
             self._gauges["drill_last_duration_seconds"].labels(volume, target, step).set(taken)
         if is_good:
             self._gauges["drill_last_success_timestamp_seconds"].labels(volume, target).set(now)
+
+    def answered(self, method: str, route: str, code: int) -> None:
+        """The control socket answered a request; ``route`` is the path's pattern."""
+        self._counters["control_requests_total"].labels(method, route, str(code)).inc()
+
+    def loop_lag(self, seconds: float) -> None:
+        """The event loop came so much later to a task than it was due."""
+        self._histograms["event_loop_lag_seconds"].observe(seconds)
+
+    def _tell(self, name: str, value: float | None, *labels: str) -> None:
+        """Set a gauge that is absent while nothing is known."""
+        if value is not None:
+            self._gauges[name].labels(*labels).set(value)
+        else:
+            with suppress(KeyError):
+                self._gauges[name].remove(*labels)
 
     def _register(self, row: Row) -> None:
         name = f"blocksnap_{row.name}"

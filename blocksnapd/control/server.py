@@ -18,6 +18,7 @@ from blocksnapd.control.routes import Routes
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from blocksnapd.control.access import Access
     from blocksnapd.control.operations import Operations
@@ -37,6 +38,8 @@ class ControlServer:
         operations: whom to ask.
         access: who may.
         head_timeout_s: how long a new connection may stay silent.
+        connections_max: so many at once.
+        answered: hears of each answer: method, pattern of the path (empty: none fits), code.
     """
 
     def __init__(
@@ -46,10 +49,12 @@ class ControlServer:
         *,
         head_timeout_s: float = HEAD_TIMEOUT_S,
         connections_max: int = CONNECTIONS_MAX,
+        answered: Callable[[str, str, int], None] = lambda *_: None,
     ) -> None:
         self._routes = Routes(operations, access)
         self._head_timeout_s = head_timeout_s
         self._connections_max = connections_max
+        self._answered = answered
         self._runner: web.AppRunner | None = None
         self._reaper: asyncio.Task[None] | None = None
         self._path = ""
@@ -57,6 +62,7 @@ class ControlServer:
     async def start(self, listening: socket.socket) -> None:
         """Answer on a socket that is bound and listens: ours, or one systemd handed in."""
         app = self._routes.application()
+        app.on_response_prepare.append(self._note_answer)
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -80,6 +86,12 @@ class ControlServer:
             if unlink:
                 with contextlib.suppress(OSError):
                     os.unlink(self._path)
+
+    async def _note_answer(self, request: web.Request, response: web.StreamResponse) -> None:
+        resource = request.match_info.route.resource
+        # Only what the routes know: a label must not be a client's to choose.
+        method = request.method if resource is not None else ""
+        self._answered(method, resource.canonical if resource else "", response.status)
 
     async def _reap(self) -> None:
         """Drop who stays silent, and who is too many."""

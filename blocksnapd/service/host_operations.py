@@ -147,6 +147,7 @@ class HostOperations(RunAnswers, PruneAnswers, DrillAnswers):
 
         def note(ledger: Ledger) -> None:
             opened.catalogue.mark(Marks(ledger, self._now_us()))
+            task.tell_points()
 
         return Place(settings.name, opened.volume.volume_id, settings.target, pruner, policy, note)
 

@@ -43,10 +43,11 @@ class TargetWatch:
 
     async def look(self, name: str, target: Target) -> None:
         """Look at one target now."""
-        free, is_up, message = None, False, ""
+        free, rtt, is_up, message = None, None, False, ""
+        begun = self._clock.monotonic()
         try:
             free = await asyncio.to_thread(_free, target)
-            is_up = True
+            is_up, rtt = True, self._clock.monotonic() - begun
         except BlocksnapError as error:
             message = error.sentences()
         except OSError as error:
@@ -58,7 +59,7 @@ class TargetWatch:
             "free_bytes": free,
             "message": message,
         }
-        self._metrics.target(name, is_up=is_up, free=free)
+        self._metrics.target(name, is_up=is_up, free=free, rtt=rtt)
 
 
 async def reach(target: Target) -> list[str]:

@@ -20,6 +20,7 @@ from blocksnapd.errors import (
 )
 from blocksnapd.pipeline import Cycle
 from blocksnapd.service.pausing import Pausing
+from blocksnapd.service.point_metrics import tell_points
 from blocksnapd.service.reporting import CycleReporter, as_known
 
 if TYPE_CHECKING:
@@ -180,11 +181,20 @@ class VolumeTask:
             await self._nap(min(self.next_due_in_s(), WATCH_INTERVAL_S))
 
     async def _is_held(self) -> bool:
-        return self.pausing.may_hold and await asyncio.to_thread(self.pausing.holds)
+        paused = await asyncio.to_thread(self.pausing.message) if self.pausing.may_hold else None
+        since = parse_time(paused["since"]).timestamp() if paused else None
+        self._metrics.paused(self.settings.name, since)
+        return paused is not None
 
     def wake(self) -> None:
         """Look again now whether a cycle is due."""
         self._wake.set()
+
+    def tell_points(self) -> None:
+        """Tell Prometheus of the points, after somebody changed what is known of them."""
+        if self.opened is not None:
+            where = self.settings.name, self.settings.target
+            tell_points(self._metrics, *where, self.opened.catalogue)
 
     async def _nap(self, seconds: float) -> None:
         self._wake.clear()
@@ -292,7 +302,9 @@ class VolumeTask:
 
     def _note_opened(self, opened: Opened) -> None:
         name, target, newest = self.settings.name, self.settings.target, opened.catalogue.newest()
-        self._metrics.points(name, target, len(opened.catalogue.points()))
+        v = opened.volume
+        self._metrics.volume(name, driver=v.source.driver, volume_id=v.volume_id)
+        self.tell_points()
         if newest is not None:
             self._metrics.last_point(name, target, parse_time(newest["time"]).timestamp())
 
@@ -364,7 +376,7 @@ class VolumeTask:
         self._metrics.proof(
             name, checked=f.proof.checked_blocks, mismatched=f.proof.mismatched_blocks
         )
-        self._metrics.points(name, target, len(self.opened.catalogue.points()))
+        self.tell_points()
         self._metrics.volume_size(name, f.size)
         self._note_proof(point)
         if f.method != "tracked":

@@ -54,6 +54,17 @@ async def test_who_spoke_may_be_idle() -> None:
             assert (await loop.sock_recv(idle, 65536)).startswith(b"HTTP/1.1 200")
 
 
+async def test_answers_are_counted_by_what_the_routes_know() -> None:
+    heard: list[tuple[str, str, int]] = []
+    async with serving(answered=lambda *answer: heard.append(answer)) as served:
+        await served.get("/v1/status")
+        await served.get("/v1/volumes/vg0%2Fnone")
+        await served.get("/no/such/path")
+    assert heard == [
+        ("GET", "/v1/status", 200), ("GET", "/v1/volumes/{volume}", 404), ("", "", 404),
+    ]  # fmt: skip
+
+
 async def test_surplus_connections_are_dropped() -> None:
     async with serving(head_timeout_s=1.0, connections_max=2) as served:
         many = [connect(served.path) for _ in range(6)]

@@ -31,6 +31,7 @@ async def test_up_down_and_up_again(tmp_path: Path) -> None:
     await watch.look("near", target)
     seen = watch.messages()[0]
     assert (seen["up"], seen["message"]) == (True, "")
+    assert registry.get_sample_value("blocksnap_target_rtt_seconds", {"target": "near"}) == 0
     assert seen["free_bytes"] == registry.get_sample_value(
         "blocksnap_target_free_bytes", {"target": "near"}
     )

@@ -376,6 +376,24 @@ async def test_metrics_move_as_they_should(bench: Bench) -> None:
     assert bench.metric("volume_size_bytes", volume="vg0/home") == 16 * 4096
     newest = bench.store.kept[-1].point.facts.time.timestamp()
     assert bench.metric("last_point_timestamp_seconds", **WHERE) == newest
+    told = {"volume": "vg0/home", "driver": "memory", "volume_id": "memory-volume"}
+    assert bench.metric("volume_info", **told) == 1
+
+
+async def test_a_pause_shows_in_the_metrics_until_it_is_over(bench: Bench) -> None:
+    since = "volume_paused_since_timestamp_seconds"
+    async with bench.running():
+        await bench.idle()
+        assert bench.metric("volume_paused", volume="vg0/home") == 0
+        assert bench.metric(since, volume="vg0/home") is None
+        begun = bench.clock.now()
+        bench.task.pausing.pause(600, "maintenance", {"pid": 1, "uid": 0, "login": "root"})
+        await bench.pass_time(10)
+        assert bench.metric("volume_paused", volume="vg0/home") == 1
+        assert bench.metric(since, volume="vg0/home") == begun
+        await bench.pass_time(600)
+        assert bench.metric("volume_paused", volume="vg0/home") == 0
+        assert bench.metric(since, volume="vg0/home") is None
 
 
 async def test_a_lost_tracking_is_counted_and_costs_one_full_compare(bench: Bench) -> None:
