@@ -6,6 +6,7 @@
     ├─ NotFoundError               no such volume, point, run: the operator asks again
     ├─ RefusedError                a guard said no: the operator decides
     ├─ NotAllowedError             the caller lacks the rights
+    │  └─ PairingError             a pairing code was wrong, used up or too old
     ├─ BusyError                   something else is at work: wait and retry
     ├─ CancelledRunError           the operator cancelled the run
     ├─ DrillFailedError            a drill found something: the operator looks at the point
@@ -14,6 +15,7 @@
     │  ├─ CowFormatError           a COW device's header or exception table
     │  │  ├─ CowTransientError     no persistent header: a transient snapshot, or not a COW device
     │  │  └─ CowInvalidError       the snapshot overflowed or lost its COW device: tracking is lost
+    │  ├─ CertificateError         a key, certificate or request for one
     │  ├─ StateError               our own state files: start anew from what the repository holds
     │  ├─ RepositoryFormatError    an object of the repository
     │  └─ ChecksumError            content is not what its checksum says: data is damaged
@@ -98,6 +100,12 @@ class NotAllowedError(BlocksnapError):
     exit_code = 77
 
 
+class PairingError(NotAllowedError):
+    """A pairing code was wrong, used up or too old; the operator shows a new one."""
+
+    code = "E-PAIRING"
+
+
 class BusyError(BlocksnapError):
     """Something else is at work; wait and retry."""
 
@@ -150,6 +158,12 @@ class CowInvalidError(CowFormatError):
     """The kernel gave the snapshot up (overflow, COW I/O error): nothing in it may be used."""
 
     code = "E-COW-INVALID"
+
+
+class CertificateError(FormatError):
+    """A key, a certificate or a request for one is not what it must be; pair again."""
+
+    code = "E-CERTIFICATE"
 
 
 class StateError(FormatError):

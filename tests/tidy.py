@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LAYERS = (
     {"errors", "units"}, {"keep_rules", "metric_table", "model", "packing", "toml_lines"},
-    {"blocks", "ports"}, {"runtime", "config"}, {"metrics"},
+    {"blocks", "ports"}, {"runtime", "config"}, {"metrics", "pki"},
     {"cycle", "parse", "ship", "store", "restore", "export", "files", "control"},
     {"maintain"}, {"shipping"}, {"pipeline"}, {"service"}, {"daemon"}, {"__main__"},
 )  # fmt: skip
