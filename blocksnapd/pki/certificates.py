@@ -25,7 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from blocksnapd.errors import CertificateError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 LIFETIME_S: Final = 90 * 86_400
 AUTHORITY_LIFETIME_S: Final = 30 * 365 * 86_400
@@ -189,7 +189,7 @@ class Authority:
 
     def _sign(
         self, key: ec.EllipticCurvePublicKey, name: x509.Name, usage: x509.ObjectIdentifier,
-        names: list[x509.GeneralName], now: float,
+        names: Sequence[x509.GeneralName], now: float,
     ) -> bytes:  # fmt: skip
         issuer = self._certificate.subject
         add = (
