@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Final
 
+from blocksnapctl.operating_arguments import PASSED_ON, operating
 from blocksnapd import __version__
 from blocksnapd.control.messages import DEFAULT_SOCKET, SOCKET_VARIABLE
 from blocksnapd.units import parse_duration, parse_share
@@ -12,8 +13,6 @@ from blocksnapd.units import parse_duration, parse_share
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# These are the daemon program's own: it is started with the rest of the line as it is.
-PASSED_ON: Final = ("init", "doctor", "cow", "check")
 _VALUED: Final = ("--socket", "--repo", "--timeout")
 
 EPILOG: Final = """\
@@ -22,21 +21,24 @@ VOLUME@TIME, the newest point not after TIME. TIME is 14:05, 'yesterday 14:05', 
 began), 2026-11-22T14:05, 2026-11-22T14:05+01:00 or '90m ago', here in this machine's zone (see TZ)
 unless one is given. VOLUME --at TIME is the same, VOLUME --before TIME the newest strictly before.
 
-verbs of the daemon program, passed on to it: init, doctor, cow, check
-
-exit codes: 0 done, 1 failed, 2 usage, 10 daemon not reachable, 11 not found, 12 refused by a
-guard, 13 done with warnings, 14 data does not match its checksum, 75 busy: try again,
-77 not allowed, 78 configuration invalid, 124 wait timed out, 130 interrupted
+exit codes (check has its own): 0 done, 1 failed, 2 usage, 10 daemon not reachable, 11 not
+found, 12 refused by a guard, 13 done with warnings, 14 data does not match its checksum,
+75 busy: try again, 77 not allowed, 78 configuration invalid, 124 wait timed out, 130 interrupted
 """
 
 
 def passed_on(argv: Sequence[str]) -> list[str]:
-    """Return what to start the daemon program with; empty when the verb is not one of its."""
+    """Return what to start the daemon program with; empty when the verb is not one of its.
+
+    It gets the rest of the line as it is, and --json also when that stands before the verb.
+    """
     position = 0
     while position < len(argv) and argv[position].startswith("-"):
         position += 2 if argv[position] in _VALUED else 1
     rest = list(argv[position:])
-    return rest if rest and rest[0] in PASSED_ON else []
+    if not rest or rest[0] not in PASSED_ON:
+        return []
+    return [*rest, *(["--json"] if "--json" in argv[:position] else [])]
 
 
 def parse(argv: Sequence[str], *, socket_path: str | None) -> argparse.Namespace:
@@ -128,6 +130,7 @@ def make_parser(socket_path: str) -> argparse.ArgumentParser:
     _doing(verb)
     _files(verb)
     _keeping(verb)
+    operating(verb)
     return parser
 
 

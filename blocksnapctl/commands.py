@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from blocksnapctl import render
+from blocksnapctl.checking import check
 from blocksnapctl.choosing import found_point, only_repository, repository_of, selector_of
 from blocksnapctl.client import Client, ProblemError, WaitOverError
 from blocksnapctl.drilling import drill, report
+from blocksnapctl.explaining import explain
 from blocksnapctl.exporting import export
 from blocksnapctl.files import cp, ls
 from blocksnapctl.following import follow
@@ -17,13 +19,16 @@ from blocksnapctl.pausing import pause, resume
 from blocksnapctl.pruning import hold, prune, release, undelete
 from blocksnapctl.restoring import restore
 from blocksnapctl.viewing import view
+from blocksnapctl.waiting import wait
 from blocksnapctl.zone import local_now
+from blocksnapd import __version__
 from blocksnapd.control.messages import (
     EXIT_OK,
     EXIT_UNREACHABLE,
+    SCHEMA,
     looks_like_point,
 )
-from blocksnapd.errors import KeyMissingError, NotFoundError, UsageError
+from blocksnapd.errors import BlocksnapError, KeyMissingError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -290,10 +295,24 @@ def unmount(context: Context) -> int:
     return mounting.unmount(context)
 
 
+def version(context: Context) -> int:
+    """Tell the versions of this program and, if it answers, of the daemon."""
+    out, running = context.output, None
+    with suppress(BlocksnapError, ProblemError):
+        running = context.daemon.get("status")["version"]
+    if out.as_json:
+        out.document({"schema": SCHEMA, "version": __version__, "daemon": running})
+    else:
+        out.data(f"blocksnapctl {__version__}")
+        out.data(f"blocksnapd {running}" if running else "")
+    return EXIT_OK
+
+
 VERBS: dict[str, Callable[[Context], int]] = {
     "status": status, "points": points, "runs": runs, "show": show, "events": events,
     "run": run, "cancel": cancel, "restore": restore, "verify": verify, "export": export,
     "ls": ls, "cp": cp, "mount": mount, "unmount": unmount, "pause": pause, "resume": resume,
     "drill": drill, "report": report,
     "view": view, "prune": prune, "hold": hold, "release": release, "undelete": undelete,
+    "explain": explain, "check": check, "wait": wait, "version": version,
 }  # fmt: skip

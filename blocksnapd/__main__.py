@@ -2,6 +2,7 @@
 
 blocksnapd [run] [--config FILE]                    protect the configured volumes
 blocksnapd check [--config FILE]                    check the configuration
+blocksnapd config check|show|schema [--config FILE]   check it, show what holds, what may be written
 blocksnapd init URL --keys DIR [--passphrase]       make a repository and its keys
 blocksnapd cow create|attach|remove [NAME]          the configured COW space
 blocksnapd doctor [--fix] [--config FILE]           find and repair half-done states
@@ -22,7 +23,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from blocksnapd import __version__
-from blocksnapd.control.messages import DEFAULT_CONFIG, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from blocksnapd.control.messages import (
+    DEFAULT_CONFIG,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    SCHEMA,
+)
 from blocksnapd.errors import BlocksnapError, KeyMissingError, NotFoundError, UsageError
 from blocksnapd.units import format_count
 
@@ -72,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
 
     add("run", _run, "protect the configured volumes (the default)")
     add("check", _check, "check the configuration, change nothing")
+    config = add("config", _config, "check the configuration, show what holds or may be written")
+    config.add_argument("action", choices=["check", "show", "schema"])
+    config.add_argument("--json", action="store_true", help="one JSON document")
     init = add("init", _init, "make a repository and its keys")
     init.add_argument("url", help="a directory that is empty or does not exist yet")
     init.add_argument("--keys", required=True, metavar="DIR", help="where the key files go")
@@ -110,10 +120,27 @@ def _check(arguments: argparse.Namespace) -> None:
     from blocksnapd.config import load
 
     config = load(arguments.config)
-    print(
-        f"{config.path}: {format_count(len(config.volumes), 'volume')}, "
-        f"{format_count(len(config.targets), 'target')}"
-    )
+    volumes, targets = len(config.volumes), len(config.targets)
+    if getattr(arguments, "json", False):
+        found = {"schema": SCHEMA, "path": config.path, "volumes": volumes, "targets": targets}
+        print(json.dumps(found))
+    else:
+        counts = f"{format_count(volumes, 'volume')}, {format_count(targets, 'target')}"
+        print(f"{config.path}: {counts}")
+
+
+def _config(arguments: argparse.Namespace) -> None:
+    from blocksnapd import config_view
+    from blocksnapd.config import load
+
+    if arguments.action == "check":
+        _check(arguments)
+    elif arguments.action == "schema":
+        print(json.dumps(config_view.json_schema(), indent=None if arguments.json else 2))
+    else:
+        settled = config_view.settled(load(arguments.config))
+        document = {"schema": SCHEMA, "path": arguments.config, "settings": settled}
+        print(json.dumps(document) if arguments.json else "\n".join(config_view.lines(settled)))
 
 
 def _init(arguments: argparse.Namespace) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FILE_SIZE_MAX = 1 << 20
 PROBLEMS_MAX = 20
 EFFECT = "Nothing was started or changed."
+HINT = "Edit the file, then run: blocksnapctl config check"
 
 KeyPath: TypeAlias = tuple[str, ...]
 Model = TypeVar("Model", bound=BaseModel)
@@ -110,7 +111,9 @@ class Document:
         more = len(self._problems) - PROBLEMS_MAX
         lines = self._problems[:PROBLEMS_MAX] + ([f"… and {more} more"] if more > 0 else [])
         raise ConfigError(
-            "\n".join(lines), effect=EFFECT, hint="Edit the file, then run: blocksnapd check"
+            "\n".join(lines),
+            effect=EFFECT,
+            hint=HINT,
         )
 
     def _complain_twice(self, key: KeyPath, places: dict[KeyPath, str]) -> None:
@@ -177,7 +180,7 @@ def _syntax_error(path: str, text: str, error: tomllib.TOMLDecodeError) -> Confi
     line = int(found[1]) if found else text.count("\n") + 1
     reason = re.sub(r"\s*\(at .*\)$", "", str(error))
     content = (text.splitlines() or [""])[min(line, text.count("\n") + 1) - 1 :][:1]
-    hint = "Edit the file, then run: blocksnapd check"
+    hint = HINT
     if content and re.match(r"\s*\[[^\]\"']*/", content[0]):
         hint = 'Quote a name with a slash: [volume."vg0/home"]'
     return ConfigError(f"{path}:{line}: this is not TOML: {reason}", effect=EFFECT, hint=hint)

@@ -36,13 +36,18 @@ NO_RETENTION = "none"  # said by a volume whose defaults have one
 SHORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
+def _in_text(convert: Callable[[Any], object], written: Any = str) -> BeforeValidator:
+    """Let ``convert`` make the value; the schema of the file says that it is ``written`` so."""
+    return BeforeValidator(convert, json_schema_input_type=written)
+
+
 def _from_text(parse: Callable[[str], Any], example: str) -> BeforeValidator:
     def convert(value: object) -> object:
         if not isinstance(value, str):
             raise ValueError(f"must be a text with a unit, like {example}")
         return parse(value)
 
-    return BeforeValidator(convert)
+    return _in_text(convert)
 
 
 def _rule(value: object) -> Rule:
@@ -156,7 +161,7 @@ class Control(Frozen):
 class MetricsEndpoint(Frozen):
     """``[metrics]``: where Prometheus may ask; an empty list switches it off."""
 
-    listen: tuple[Annotated[Listen, BeforeValidator(_listen)], ...] = Field(
+    listen: tuple[Annotated[Listen, _in_text(_listen)], ...] = Field(
         default=(Listen("127.0.0.1", 10085),), strict=False
     )
 
@@ -194,7 +199,8 @@ class Retention(Frozen):
     """
 
     keep: Annotated[
-        tuple[Annotated[Rule, BeforeValidator(_rule)], ...], Field(min_length=1, strict=False)
+        tuple[Annotated[Rule, _in_text(_rule)], ...],
+        Field(min_length=1, strict=False),
     ]
     keep_tags: tuple[Annotated[str, Field(min_length=1)], ...] = Field(default=(), strict=False)
     min_points: Annotated[int, Field(ge=1)] = 3
@@ -212,9 +218,7 @@ class Verify(Frozen):
     """``verify``: how often structure is checked whole, and which share of the packs each day."""
 
     structure_s: Duration = Field(default=86_400.0, alias="structure")
-    data_per_day: Annotated[float, BeforeValidator(_share_per_day)] = Field(
-        default=0.05, alias="data"
-    )
+    data_per_day: Annotated[float, _in_text(_share_per_day)] = Field(default=0.05, alias="data")
 
 
 class Drill(Frozen):
@@ -260,7 +264,9 @@ class Settings(Frozen):
     cow: CowSettings = CowSettings()
     retry: Retry = Retry()
     block_size: Annotated[Size, _power_of_two(4 * KIB, 64 * KIB)] = 4 * KIB
-    compression: Annotated[Packing, BeforeValidator(_packing)] = PACKING_DEFAULT
+    compression: Annotated[Packing, _in_text(_packing, str | dict[str, int | str])] = (
+        PACKING_DEFAULT
+    )
     drill: Drill | None = None
 
 

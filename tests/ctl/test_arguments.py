@@ -54,6 +54,7 @@ def test_events_since_may_be_negative() -> None:
         (["run", "doctor"], []),
         (["--socket", "doctor", "status"], []),
         (["--timeout", "1s", "-v", "cow", "create"], ["cow", "create"]),
+        (["--json", "doctor"], ["doctor", "--json"]),
         (["doctor", "--fix", "--json"], ["doctor", "--fix", "--json"]),
         *[([verb], [verb]) for verb in PASSED_ON],
     ],

@@ -91,7 +91,11 @@ def test_a_group_that_this_host_does_not_have(site: Site) -> None:
 
 
 def test_no_configuration(site: Site) -> None:
-    told(site.ctl("check", "--config", str(site.config)), 78, "there is no configuration file")
+    told(
+        site.ctl("config", "check", "--config", str(site.config)),
+        78,
+        "there is no configuration file",
+    )
     told(site.daemon_program("--config", str(site.config)), 78, "there is no configuration file")
 
 

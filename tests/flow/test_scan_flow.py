@@ -33,7 +33,7 @@ def change(site: Site, content: bytes, seed: int) -> bytes:
 def test_the_whole_way(site: Site) -> None:
     """Every verb once: set up, protect, look, give back, prove."""
     first = site.set_up()
-    done = site.ctl("check", "--config", str(site.config))
+    done = site.ctl("config", "check", "--config", str(site.config))
     assert (done.code, done.out) == (0, f"{site.config}: 1 volume, 1 target\n")
     site.start()
     name = str(site.image)

@@ -1,0 +1,52 @@
+"""The command line's verbs for day 1, day 30 and the middle of the night. Pure.
+
+Verbs in ``PASSED_ON`` are the daemon program's: they need its insides or a root's rights. They are
+told of here all the same, so that help, completion and manual pages know them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import argparse
+
+    from blocksnapctl.arguments import _Verb
+
+PASSED_ON: Final = ("init", "doctor", "cow", "config")
+
+
+def operating(verb: _Verb) -> None:
+    """Add the verbs to the tree."""
+    explain = verb("explain", "Say why something is as it is, what it costs, and what to do.")
+    explain.add_argument(
+        "items", nargs="*", metavar="VOLUME|RUN|POINT|CODE",
+        help="also a state such as late, or a finding of doctor; every volume when left out",
+    )  # fmt: skip
+    explain.add_argument("--all", action="store_true", help="every state, code and finding")
+    check = verb("check", "One line for Nagios: exit code 0 OK, 1 warning, 2 critical, 3 unknown.")
+    check.add_argument("volumes", nargs="*", metavar="VOLUME")
+    wait = verb("wait", "Wait until a run is done; its result is ours.")
+    wait.add_argument("item", metavar="RUN|VOLUME", help="of a volume the run under way")
+    verb("version", "Tell the versions of this program and of the daemon.")
+    _passed_on(verb)
+
+
+def _passed_on(verb: _Verb) -> None:
+    init = verb("init", "Make a repository and its keys.")
+    init.add_argument("url", metavar="URL")
+    init.add_argument("--keys", metavar="DIR", required=True, help="where the key files go")
+    init.add_argument("--passphrase", action="store_true", help="seal restore.key with one")
+    doctor = verb("doctor", "Find what is half done or endangers the host; with --fix repair it.")
+    doctor.add_argument("--fix", action="store_true", help="repair what can be repaired")
+    cow = verb("cow", "Make, attach or remove the configured COW space.")
+    cow.add_argument("action", choices=["create", "attach", "remove"])
+    cow.add_argument("names", nargs="*", metavar="NAME", help="all of them when left out")
+    config = verb("config", "Check the configuration, show what holds, or the schema of the file.")
+    config.add_argument("action", choices=["check", "show", "schema"])
+    for added in (doctor, cow, config):
+        _file(added)
+
+
+def _file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE", help="the configuration file")
