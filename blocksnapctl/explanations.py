@@ -199,6 +199,16 @@ CODES: Final = {
         "Nothing was read.",
         "Name it with --key FILE: the restore.key that init made, from where it is kept.",
     ),
+    "E-CERTIFICATE": Explanation(
+        "A certificate or its key is missing, damaged, expired, revoked or of somebody else.",
+        "No connection was made with it; changes stay tracked on this host.",
+        "Look at its dates and at both hosts' clocks; pair the two hosts again.",
+    ),
+    "E-PAIRING": Explanation(
+        "Two hosts did not come to trust each other: another code, too late, or too many tries.",
+        "Nothing was changed on either of them.",
+        "Begin anew with a fresh code.",
+    ),
     "E-NBD-OPTION": Explanation(
         "A client of an export sent an option that is not as the NBD protocol has it.",
         "That option was refused; the export goes on.",
