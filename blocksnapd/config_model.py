@@ -20,9 +20,18 @@ from pydantic import (
 )
 
 from blocksnapd.keep_rules import Rule, parse_rule
-from blocksnapd.model import NO_ACCESS, Access
+from blocksnapd.model import Access
+from blocksnapd.pace import STALL_S, Limit, Traffic, Window, parse_window
 from blocksnapd.packing import FRAME_SIZES, LEVELS, PACKING_DEFAULT, PACKINGS, Packing
-from blocksnapd.units import GIB, KIB, format_size, parse_duration, parse_share, parse_size
+from blocksnapd.units import (
+    GIB,
+    KIB,
+    format_size,
+    parse_duration,
+    parse_rate,
+    parse_share,
+    parse_size,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +63,16 @@ def _rule(value: object) -> Rule:
     if not isinstance(value, str):
         raise ValueError("must be a text like 'all for 2h' or '1/h for 2d'")
     return parse_rule(value)
+
+
+def _window(value: object) -> Window:
+    if not isinstance(value, str):
+        raise ValueError("must be a text like 'Mon..Fri 08:00-18:00'")
+    return parse_window(value)
+
+
+def _limits(value: object) -> object:
+    return [{"limit": value}] if isinstance(value, str) else value
 
 
 def _packing(value: object) -> Packing:
@@ -166,17 +185,31 @@ class MetricsEndpoint(Frozen):
     )
 
 
+class Bandwidth(Frozen):
+    """One of ``bandwidth``: bytes per second sent at most; ``when`` in the host's own time."""
+
+    limit: Annotated[int, _from_text(parse_rate, "'40 MiB/s'"), Field(ge=16 * KIB)]
+    when: Annotated[Window | None, BeforeValidator(_window)] = None
+
+
 class Target(Frozen):
-    """``[target.NAME]``: a place to ship to; with ``maintenance_key`` the daemon prunes there."""
+    """``[target.NAME]``: a place to ship to; with ``maintenance_key`` the daemon prunes there.
+
+    ``bandwidth`` limits what is sent, never what is read: of its limits the last one that holds
+    counts. A call that moves no byte for ``stall_timeout`` is given up and tried again.
+    """
 
     url: Annotated[str, AfterValidator(_local_url)]
     source_key: AbsolutePath
     maintenance_key: AbsolutePath | None = None
+    bandwidth: Annotated[tuple[Bandwidth, ...], BeforeValidator(_limits), Field(strict=False)] = ()
+    stall_timeout: Annotated[Duration, Field(ge=1)] = STALL_S
 
     @property
     def access(self) -> Access:
-        """What opens the door there."""
-        return NO_ACCESS
+        """What opens the door there, and how to behave on the way."""
+        limits = tuple(Limit(one.limit, one.when) for one in self.bandwidth)
+        return Access(traffic=Traffic(limits, self.stall_timeout))
 
 
 class CowSpace(Frozen):

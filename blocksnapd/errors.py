@@ -35,7 +35,10 @@
 Each error carries what happened (the message), what it means for the data
 (``effect``) and what to do (``hint``). ``code`` is stable; ``exit_code`` is
 what blocksnapctl ends with; ``retryable`` says whether the same call may
-succeed later without anybody acting. Pure.
+succeed later without anybody acting, ``transient`` whether it may within
+seconds: a network stumbles, a server is busy. A StoreError is transient and its
+subclasses, which say what is the matter, are not; whoever talks to a place
+raises the plain one when it broke off, did not answer or said "later". Pure.
 """
 
 from __future__ import annotations
@@ -49,6 +52,7 @@ class BlocksnapError(Exception):
     code: ClassVar[str] = "E-FAILED"
     exit_code: ClassVar[int] = 1
     retryable: ClassVar[bool] = False
+    transient: ClassVar[bool] = False
 
     def __init__(self, message: str, *, effect: str = "", hint: str = "") -> None:
         super().__init__(message)
@@ -241,18 +245,21 @@ class StoreError(BlocksnapError):
 
     code = "E-STORE"
     retryable = True
+    transient = True
 
 
 class StoreMissingError(StoreError):
     """There is no repository at the place, or it is another one."""
 
     code = "E-REPO-MISSING"
+    transient = False
 
 
 class StoreFullError(StoreError):
     """The repository's place has no room; retry once there is."""
 
     code = "E-REPO-FULL"
+    transient = False
 
 
 class ObjectExistsError(StoreError):
@@ -260,12 +267,14 @@ class ObjectExistsError(StoreError):
 
     code = "E-EXISTS"
     retryable = False
+    transient = False
 
 
 class CondemnedError(StoreError):
     """A collection may have deleted what a writer relies on; the next cycle ships it anew."""
 
     code = "E-CONDEMNED"
+    transient = False
 
 
 class KeyMissingError(StoreError):
@@ -274,3 +283,4 @@ class KeyMissingError(StoreError):
     code = "E-KEY"
     exit_code = 77
     retryable = False
+    transient = False

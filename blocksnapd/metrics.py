@@ -192,6 +192,18 @@ class Metrics:
         self._tell("target_free_bytes", free, target)
         self._tell("target_rtt_seconds", rtt, target)
 
+    def target_line(
+        self, target: str, *, sent: int, throttled_s: float, retries: int, stalls: int
+    ) -> None:
+        """So much more happened on the way to a target since this was told last."""
+        for name, more in (
+            ("target_sent_bytes_total", sent),
+            ("target_throttled_seconds_total", throttled_s),
+            ("target_retries_total", retries),
+            ("target_stalls_total", stalls),
+        ):
+            self._counters[name].labels(target).inc(more)
+
     def proof(self, volume: str, *, checked: int, mismatched: int) -> None:
         """The previous point was compared with the old content the snapshot kept."""
         self._counters["proof_checked_blocks_total"].labels(volume).inc(checked)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from blocksnapd.pace import FREE_TRAFFIC, Traffic
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -36,12 +38,16 @@ SnapshotState: TypeAlias = Literal["good", "invalid", "half"]
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What opens the door of a place that is not this host's: paths of files, None for none."""
+    """What opens the door of a place that is not this host's: paths of files, None for none.
+
+    ``traffic`` is how to behave on the way there.
+    """
 
     ca: str | None = None
     cert: str | None = None
     key: str | None = None
     credentials: str | None = None
+    traffic: Traffic = FREE_TRAFFIC
 
 
 NO_ACCESS = Access()

@@ -30,6 +30,18 @@ def parse_size(text: str) -> int:
     return int(size)
 
 
+def parse_rate(text: str) -> int:
+    """Return the bytes per second that ``text`` such as ``"40 MiB/s"`` names.
+
+    Raises:
+        ValueError: not a size with ``/s`` behind it.
+    """
+    size, slash, second = text.rpartition("/")
+    if not slash or second.strip() != "s":
+        raise ValueError(f"{text!r} is not a rate; write it like '40 MiB/s'")
+    return parse_size(size)
+
+
 def parse_share(text: str) -> float:
     """Return the fraction, 0 to 1, that a text like ``5%`` says.
 

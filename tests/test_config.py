@@ -8,6 +8,7 @@ import pytest
 
 from blocksnapd.config import Config, Cow, Listen, Retry, Volume, load
 from blocksnapd.errors import ConfigError
+from blocksnapd.pace import Limit, Traffic
 from blocksnapd.packing import FAST, PACKING_DEFAULT, SMALL, Packing
 
 EXAMPLES = Path(__file__).parent.parent / "packaging" / "examples"
@@ -45,6 +46,21 @@ def complaint(folder: Path, text: str, **parts: str) -> str:
 @pytest.mark.parametrize("sample", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_sample_is_right(sample: Path) -> None:
     assert load(str(sample)).volumes
+
+
+def test_how_to_behave_on_the_way_to_a_target(tmp_path: Path) -> None:
+    said = GOOD.replace(
+        "[cow.spare]",
+        """stall_timeout = "30s"
+bandwidth = [{ limit = "200 MiB/s" }, { when = "Mon..Fri 08:00-18:00", limit = "40 MiB/s" }]
+[cow.spare]""",
+    )
+    traffic = read(tmp_path, said).targets["near"].access.traffic
+    assert traffic.stall_s == 30
+    assert [traffic.rate_at(day, 10 * 60) for day in (4, 5)] == [40 << 20, 200 << 20]
+    always = read(tmp_path, GOOD.replace("[cow.spare]", 'bandwidth = "1 MiB/s"\n[cow.spare]'))
+    assert always.targets["near"].access.traffic.limits == (Limit(1 << 20),)
+    assert read(tmp_path, GOOD).targets["near"].access.traffic == Traffic()
 
 
 def test_there_are_samples() -> None:
@@ -204,6 +220,10 @@ BAD = [
     ("targets = ['neer']", "targets names 'neer', which is no target; did you mean 'near'?"),
     ("targets = ['near', 'far']", "targets names several; this version ships to one"),
     ("targets = 'near'", "targets must be a list"),
+    ("[target.t]\nurl = '/x'\nsource_key = '/k'\nbandwidth = '40 MiB'",
+     "bandwidth.limit '40 MiB' is not a rate; write it like '40 MiB/s'"),
+    ("[target.t]\nurl = '/x'\nsource_key = '/k'\nbandwidth = [{ limit = '1 M/s', when = 'Mo' }]",
+     "'Mo' is no time of the week"),
     ("[volume.home]", "b.toml:12: volume.home is neither VG/LV, like 'vg0/home', nor an absolute"),
     ('[volume."vg0/../x"]', 'volume."vg0/../x" is neither'),
     ('[volume."/srv/../x"]', 'volume."/srv/../x" is neither'),

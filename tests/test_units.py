@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocksnapd.units import format_duration, format_size, parse_duration, parse_share, parse_size
+from blocksnapd.units import (
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_rate,
+    parse_share,
+    parse_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -19,6 +26,14 @@ def test_sizes(text: str, size: int) -> None:
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match="is not a"):
         parse_size(text)
+
+
+def test_rates() -> None:
+    assert parse_rate("40 MiB/s") == 40 << 20
+    assert parse_rate("512 / s") == 512
+    for text in ("40 MiB", "40 MiB/m", "/s", "40/s/s"):
+        with pytest.raises(ValueError, match="is not a"):
+            parse_rate(text)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +52,7 @@ def test_what_is_no_duration(text: str) -> None:
 
 @given(st.text(max_size=12))
 def test_any_text_gives_a_value_or_the_documented_error(text: str) -> None:
-    for parse in (parse_size, parse_duration):
+    for parse in (parse_size, parse_duration, parse_rate):
         try:
             assert parse(text) >= 0
         except ValueError:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from blocksnapd.errors import BlocksnapError
 from blocksnapd.store.places import open_store
 from blocksnapd.store.repository import Repository
+from blocksnapd.store.steady import Counts, line_to
 
 if TYPE_CHECKING:
     from blocksnapd.config import Target
@@ -25,6 +26,7 @@ class TargetWatch:
         self._targets = targets
         self._metrics = metrics
         self._clock = clock
+        self._told = dict.fromkeys(targets, Counts())
         self._seen: dict[str, TargetStatus] = {
             name: {"name": name, "url": t.url, "up": None, "free_bytes": None, "message": ""}
             for name, t in targets.items()
@@ -60,6 +62,18 @@ class TargetWatch:
             "message": message,
         }
         self._metrics.target(name, is_up=is_up, free=free, rtt=rtt)
+        self._tell_line(name, target)
+
+    def _tell_line(self, name: str, target: Target) -> None:
+        now, before = line_to(target.url, target.access.traffic).counts(), self._told[name]
+        self._told[name] = now
+        self._metrics.target_line(
+            name,
+            sent=now.sent_bytes - before.sent_bytes,
+            throttled_s=now.throttled_s - before.throttled_s,
+            retries=now.retries - before.retries,
+            stalls=now.stalls - before.stalls,
+        )
 
 
 async def reach(target: Target) -> list[str]:

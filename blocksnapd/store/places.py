@@ -1,6 +1,7 @@
 """Where repositories are kept: from a URL to its ObjectStore. Edge.
 
-Every way to a repository begins here; a new kind of place is one line in ``open_store``.
+Every way to a repository begins here; a new kind of place is one line in ``open_store``. What is
+reached over a network is always steadied; a directory only where its bandwidth is limited.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from blocksnapd.model import NO_ACCESS
 from blocksnapd.store.files import LocalStore, is_local, local_path
+from blocksnapd.store.steady import SteadyStore, line_to
 
 if TYPE_CHECKING:
     from blocksnapd.model import Access
@@ -22,8 +24,8 @@ def open_store(url: str, access: Access = NO_ACCESS) -> ObjectStore:
         UsageError: it is of a kind that this version cannot open.
         StoreMissingError: nothing is there. StoreError: it cannot be reached.
     """
-    del access  # a directory asks for nothing
-    return LocalStore(local_path(url))
+    store = LocalStore(local_path(url))
+    return SteadyStore(store, line_to(url, access.traffic)) if access.traffic.limits else store
 
 
 def own_directories(url: str) -> tuple[str, ...]:

@@ -15,14 +15,17 @@ from blocksnapd.errors import (
     StoreMissingError,
 )
 from blocksnapd.store.files import LocalStore
+from blocksnapd.store.steady import Line, SteadyStore
 from tests.fakes.memory_objects import MemoryObjects
 
 if TYPE_CHECKING:
     from blocksnapd.store.objects import ObjectStore
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", "steady"])
 def store(request, tmp_path) -> ObjectStore:
+    if request.param == "steady":
+        return SteadyStore(LocalStore(str(tmp_path)), Line())
     return LocalStore(str(tmp_path)) if request.param == "local" else MemoryObjects()
 
 
