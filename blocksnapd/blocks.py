@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import TYPE_CHECKING
+
 import numpy as np
 from blake3 import blake3
 
 from blocksnapd.model import HASH_SIZE, U8, U64
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Odd 64-bit constants (fractional digits of the square and cube roots of small primes).
 _MIX_A = np.uint64(0x9E3779B97F4A7C15)
@@ -52,6 +58,13 @@ def runs_of(blocks: U64) -> tuple[U64, U64]:
     heads = np.flatnonzero(np.diff(blocks, prepend=blocks[0]) != 1)  # the first differs by 0
     lengths = np.diff(heads, append=len(blocks)).astype(np.uint64)
     return blocks[heads], lengths
+
+
+def neighbours(numbers: U64) -> Iterator[tuple[int, int]]:
+    """Yield where in ``numbers``, which need not ascend, each next one follows: index ranges."""
+    breaks = np.flatnonzero(numbers[1:] != numbers[:-1] + np.uint64(1)) + 1
+    bounds = [0, *breaks.tolist(), len(numbers)] if len(numbers) else []
+    return itertools.pairwise(bounds)
 
 
 def state_sum(blocks: U64, hashes: U8) -> int:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -7,7 +8,14 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocksnapd.blocks import hash_blocks, is_zero_hash, nonzero_mask, state_add, state_sum
+from blocksnapd.blocks import (
+    hash_blocks,
+    is_zero_hash,
+    neighbours,
+    nonzero_mask,
+    state_add,
+    state_sum,
+)
 
 if TYPE_CHECKING:
     from blocksnapd.model import U8, U64
@@ -70,3 +78,14 @@ def test_zero_blocks_count_nothing() -> None:
     blocks = np.arange(3, dtype=np.uint64)
     assert state_sum(blocks, np.zeros((3, 16), dtype=np.uint8)) == 0
     assert state_sum(blocks[:0], np.zeros((0, 16), dtype=np.uint8)) == 0
+
+
+@given(st.lists(st.integers(0, 12)))
+def test_neighbours_cut_numbers_where_the_next_does_not_follow(numbers: list[int]) -> None:
+    found = list(neighbours(np.array(numbers, dtype=np.uint64)))
+    stretches = [numbers[first:last] for first, last in found]
+    assert [number for part in stretches for number in part] == numbers
+    for part in stretches:
+        assert part == list(range(part[0], part[0] + len(part)))
+    for before, after in itertools.pairwise(stretches):
+        assert after[0] != before[-1] + 1

@@ -11,13 +11,13 @@ one that ends the table, also when the last one is exactly full (``cow_format.by
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from blocksnapd.blocks import neighbours
 from blocksnapd.errors import HostError
 from blocksnapd.parse import cow_format
 from blocksnapd.parse.cow_format import Header
@@ -96,8 +96,7 @@ class CowWriter(OwnedFd):
             raise ValueError("content of chunks that are not in the table")
         within = chunks - starts[at]
         places = self._data_chunks(before[at] + within)
-        breaks = np.flatnonzero(places[1:] != places[:-1] + np.uint64(1)) + 1
-        for first, last in itertools.pairwise([0, *breaks.tolist(), len(places)]):
+        for first, last in neighbours(places):
             piece = data[first * self._chunk_size : last * self._chunk_size]
             self._put(int(places[first]) * self._chunk_size, piece)
 

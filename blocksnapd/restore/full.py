@@ -15,7 +15,6 @@ one that was killed, cancelled or lost its repository can be gone on with. Edge.
 
 from __future__ import annotations
 
-import itertools
 import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from blocksnapd.errors import (
 )
 from blocksnapd.restore.content_sum import ContentSum, content_sum
 from blocksnapd.restore.gaps import gaps_of
+from blocksnapd.restore.pieces import write_piece
 from blocksnapd.restore.progress import Meter
 from blocksnapd.restore.verify import differences, read_sum
 from blocksnapd.units import MIB
@@ -333,16 +333,9 @@ class _Restore:
         return written
 
     def _write_piece(self, blocks: U64, data: memoryview, part: int) -> _Written:
-        """Write blocks, neighbours at once, the last one cut at the image's end."""
+        """Write blocks, the last one cut at the image's end; tell what a sync makes of them."""
         size, end = self._image.block_size, self._image.size
-        breaks = np.flatnonzero(blocks[1:] != blocks[:-1] + np.uint64(1)) + 1
-        bounds = [0, *breaks.tolist(), len(blocks)]
-        written = 0
-        for first, last in itertools.pairwise(bounds):
-            offset = int(blocks[first]) * size
-            run = data[first * size : last * size][: end - offset]
-            self._target.write(offset, run)
-            written += len(run)
+        written = write_piece(self._target, blocks, data, block_size=size, end=end)
         first, last = int(blocks.min()), int(blocks.max())
         synced = blocks, part
         held_back = self._target.held_back if self._resume is not None else 0

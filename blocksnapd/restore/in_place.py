@@ -22,6 +22,7 @@ import numpy as np
 
 from blocksnapd.errors import CancelledRunError, ChecksumError
 from blocksnapd.restore.content_sum import ContentSum, content_sum
+from blocksnapd.restore.pieces import write_piece
 from blocksnapd.restore.progress import Meter
 from blocksnapd.units import KIB, MIB
 
@@ -179,18 +180,21 @@ class _Writing:
         return Written(written, write_s, meter.elapsed_s - write_s)
 
     def _write(self, part: Part) -> int:
+        size, end = self._block_size, self._volume.size
+
         def work(blocks: U64, data: memoryview) -> tuple[int, int]:
-            return content_sum(blocks, data, self._block_size), self._write_piece(blocks, data)
+            written = write_piece(self._volume, blocks, data, block_size=size, end=end)
+            return content_sum(blocks, data, size), written
 
         zeros, content = part.zero_extents, 0
         self._volume.zero(zeros)
         self._advance(zeros.size)
         # Closed before anybody lets the volume go: nobody may write to it then.
         with closing(part.each_piece(work)) as done:
-            for piece_sum, size in done:
+            for piece_sum, written in done:
                 self._sum.add_sum(piece_sum)
-                content += size
-                self._advance(size)
+                content += written
+                self._advance(written)
         if content + zeros.size != part.extents.size:
             raise ChecksumError(
                 f"{part.extents.size - zeros.size} bytes of content differ, the packs gave "
@@ -198,15 +202,6 @@ class _Writing:
                 hint="The repository is damaged: verify it, and restore another point.",
             )
         return content + zeros.size
-
-    def _write_piece(self, blocks: U64, data: memoryview) -> int:
-        size, end, written = self._block_size, self._volume.size, 0
-        for first, last in _neighbours(blocks):
-            offset = int(blocks[first]) * size
-            run = data[first * size : last * size][: end - offset]
-            self._volume.write(offset, run)
-            written += len(run)
-        return written
 
     def _verify(self) -> None:
         with self._volume.reader() as reader:
@@ -302,8 +297,3 @@ def spans(extents: Extents, block_size: int) -> Iterator[tuple[int, int, U64]]:
             wanted.append(np.arange(at // block_size, -(-stop // block_size), dtype=np.uint64))
     if wanted:
         yield start, end, np.concatenate(wanted)
-
-
-def _neighbours(blocks: U64) -> Iterator[tuple[int, int]]:
-    breaks = np.flatnonzero(blocks[1:] != blocks[:-1] + np.uint64(1)) + 1
-    return itertools.pairwise([0, *breaks.tolist(), len(blocks)])

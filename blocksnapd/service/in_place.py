@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,17 +35,21 @@ from blocksnapd.parse.cow_device import CowDevice
 from blocksnapd.parse.extents import merge_chunks
 from blocksnapd.restore.held_volume import HeldVolume
 from blocksnapd.restore.in_place import Measured, measure, write_in_place
-from blocksnapd.service.daemon_client import DaemonClient
-from blocksnapd.service.jobs import Job
+from blocksnapd.service.beside import job_beside
 from blocksnapd.service.merging import Merge
 from blocksnapd.store.difference import Difference
 from blocksnapd.store.names import parse_point_name
 from blocksnapd.units import format_size
 
 if TYPE_CHECKING:
+    import threading
+
     from blocksnapd.control.messages import RunRequest
     from blocksnapd.model import Changes, RestorePoint
     from blocksnapd.restore.progress import Progress
+    from blocksnapd.service.beside import Beside
+    from blocksnapd.service.daemon_client import DaemonClient
+    from blocksnapd.service.jobs import Job
     from blocksnapd.service.runs import LiveRun
     from blocksnapd.service.worker_points import WorkerPoints
     from blocksnapd.store.image import Image
@@ -65,16 +68,13 @@ async def in_place(request: RunRequest, points: WorkerPoints) -> Job:
         UsageError, NotFoundError, ChecksumError: it names no point. RefusedError: its volume is
             no logical volume.
     """
-    point = await points.point(request.get("point", ""))
-    stop = threading.Event()
 
-    async def work(run: LiveRun) -> None:
-        restore = _InPlace(points, points.named(point["id"]), run, stop)
+    async def work(beside: Beside) -> None:
+        restore = _InPlace(points, beside.point, beside.run, beside.stop)
         restore.merges = request.get("merge", False)
-        async with DaemonClient(request["daemon"]) as daemon:
-            await restore.run(daemon)
+        await restore.run(beside.daemon)
 
-    return Job(point["volume"], work, stop.set)
+    return await job_beside(request, points, work)
 
 
 class _InPlace:

@@ -11,8 +11,6 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from blocksnapd.cycle import merging
 from blocksnapd.errors import CancelledRunError, ChecksumError, HostError, RefusedError
 from blocksnapd.model import Extents
@@ -22,6 +20,7 @@ from blocksnapd.restore.content_sum import ContentSum, content_sum
 from blocksnapd.restore.held_volume import HeldVolume
 from blocksnapd.restore.in_place import Measured, read_back
 from blocksnapd.runtime.direct_reader import DirectReader
+from blocksnapd.service.cow_parts import begun_parts
 
 if TYPE_CHECKING:
     import threading
@@ -100,11 +99,7 @@ class Merge:
                 writer.write(blocks, data)
                 return content_sum(blocks, data, block_size), len(data)
 
-            for part in difference.parts():
-                unit = np.uint64(block_size)
-                starts = part.extents.starts // unit
-                ends = (part.extents.ends + unit - np.uint64(1)) // unit
-                writer.begin(starts, ends - starts)
+            for part in begun_parts(difference, writer, block_size):
                 with closing(part.each_piece(work)) as pieces:
                     for piece_sum, size in pieces:
                         total.add_sum(piece_sum)

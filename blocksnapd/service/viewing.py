@@ -13,12 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
 
 from blocksnapd.cycle import view_device
 from blocksnapd.cycle.lvm import Lvm
@@ -30,16 +27,20 @@ from blocksnapd.parse.cow_device import CowDevice
 from blocksnapd.parse.cow_writer import CowWriter
 from blocksnapd.parse.extents import merge_chunks
 from blocksnapd.restore.in_place import measure
-from blocksnapd.service.daemon_client import DaemonClient
-from blocksnapd.service.jobs import Job
+from blocksnapd.service.beside import job_beside
+from blocksnapd.service.cow_parts import begun_parts
 from blocksnapd.store.difference import Difference
 from blocksnapd.units import format_size
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from blocksnapd.control.messages import RunRequest
     from blocksnapd.model import RestorePoint
+    from blocksnapd.service.beside import Beside
+    from blocksnapd.service.daemon_client import DaemonClient
+    from blocksnapd.service.jobs import Job
     from blocksnapd.service.runs import LiveRun
     from blocksnapd.service.worker_points import WorkerPoints
     from blocksnapd.store.image import Image
@@ -55,15 +56,12 @@ async def viewing(request: RunRequest, points: WorkerPoints) -> Job:
         UsageError, NotFoundError, ChecksumError: it names no point. RefusedError: its volume is
             no logical volume.
     """
-    point = await points.point(request.get("point", ""))
-    stop = threading.Event()
 
-    async def work(run: LiveRun) -> None:
-        view = _Viewing(points, points.named(point["id"]), run, stop)
-        async with DaemonClient(request["daemon"]) as daemon:
-            await view.run(daemon, writable=request.get("writable", False))
+    async def work(beside: Beside) -> None:
+        view = _Viewing(points, beside.point, beside.run, beside.stop)
+        await view.run(beside.daemon, writable=request.get("writable", False))
 
-    return Job(point["volume"], work, stop.set)
+    return await job_beside(request, points, work)
 
 
 class _Viewing:
@@ -160,11 +158,7 @@ class _Viewing:
             size = max(size, cow_format.cow_size_max(wanted.size, unit) + unit)
         path = view_device.cow_file(self._volume, self._id, self._directory)
         with CowWriter(path, chunk_size=unit, size=size) as writer:
-            for part in difference.parts():
-                extents = part.extents
-                starts = extents.starts // np.uint64(unit)
-                ends = (extents.ends + np.uint64(unit - 1)) // np.uint64(unit)
-                writer.begin(starts, ends - starts)
+            for part in begun_parts(difference, writer, unit):
                 run.done_bytes += part.zero_extents.size
                 with closing(part.each_piece(_writing(writer))) as pieces:
                     for done in pieces:
