@@ -7,12 +7,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.lab.machine import Machine, missing
+from tests.servers.seaweed import SeaweedFs
 
 # The command line shows times in the machine's zone; what the tests expect of it is UTC.
 os.environ["TZ"] = "UTC"
@@ -48,3 +50,33 @@ def make_machine() -> Iterator[MakeMachine]:
     for machine in made:
         machine.close()
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[SeaweedFs]:
+    """A SeaweedFS for all tests: each takes a prefix of its own, none stops it."""
+    with running(SeaweedFs) as found:
+        yield found
+
+
+@pytest.fixture
+def own_seaweed() -> Iterator[SeaweedFs]:
+    """A SeaweedFS for one test alone, which may kill it."""
+    with running(SeaweedFs) as found:
+        yield found
+
+
+@contextmanager
+def running(server: type[SeaweedFs]) -> Iterator[SeaweedFs]:
+    """Start a server of another's making; say aloud where it is missing, under make by failing."""
+    lacks = server.missing()
+    if lacks and os.environ.get("BLOCKSNAP_LAB_REQUIRED"):
+        pytest.fail(lacks, pytrace=False)
+    if lacks:
+        pytest.skip(lacks)
+    made = server()
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 LAYERS = (
-    {"errors", "pace", "units"}, {"keep_rules", "metric_table", "model", "packing", "toml_lines"},
+    {"errors", "pace", "units"},
+    {"keep_rules", "metric_table", "model", "packing", "s3_url", "toml_lines"},
     {"blocks", "ports"}, {"runtime", "config"}, {"metrics", "pki"},
     {"cycle", "parse", "ship", "store", "restore", "export", "files", "control"},
     {"maintain"}, {"shipping"}, {"pipeline"}, {"service"}, {"daemon"}, {"__main__"},

@@ -28,7 +28,7 @@ from blocksnapd.errors import (
     UsageError,
 )
 from blocksnapd.runtime import durable
-from blocksnapd.store.names import check_name
+from blocksnapd.store.names import check_name, is_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -56,7 +56,7 @@ def local_path(url: str) -> str:
     if "://" in url or not url:
         raise UsageError(
             f"{url!r} is not a place this version can keep a repository in",
-            hint="Give a directory: /path or file:///path. S3 and the receiver come later.",
+            hint="Give a directory, /path or file:///path, or a bucket, s3://bucket/prefix.",
         )
     return os.path.abspath(url)
 
@@ -214,7 +214,7 @@ class LocalStore:
     def _scan(self, prefix: str) -> list[os.DirEntry[str]]:
         try:
             with os.scandir(os.path.join(self._root, prefix)) as entries:
-                return [e for e in entries if not e.name.startswith(".") and _is_name(e.name)]
+                return [e for e in entries if not e.name.startswith(".") and is_name(e.name)]
         except (FileNotFoundError, NotADirectoryError):
             return []
 
@@ -313,11 +313,3 @@ def _read_at(fd: int, offset: int, size: int) -> bytes:
         data = os.pread(fd, size, offset)
         pieces.append(data)
     return b"".join(pieces)
-
-
-def _is_name(part: str) -> bool:
-    try:
-        check_name(part)
-    except RepositoryFormatError:
-        return False
-    return True

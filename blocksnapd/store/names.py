@@ -65,9 +65,14 @@ def check_name(name: str) -> str:
     Raises:
         RepositoryFormatError: it is too long, or a part is empty or starts with a dot.
     """
-    if len(name) > NAME_SIZE_MAX or _NAME.fullmatch(name) is None:
+    if not is_name(name):
         raise RepositoryFormatError(f"{name[:80]!r} cannot be the name of an object")
     return name
+
+
+def is_name(name: str) -> bool:
+    """Return whether ``name`` may be an object's."""
+    return len(name) <= NAME_SIZE_MAX and _NAME.fullmatch(name) is not None
 
 
 def check_volume_id(volume_id: str) -> str:
@@ -148,6 +153,11 @@ def parse_pack_name(name: str) -> PackName:
     """
     match = _matched(_PACK, name, "a pack")
     return PackName(match[1], match[2], match[3])
+
+
+def is_pack_name(name: str) -> bool:
+    """Return whether ``name`` is a pack's: one that only a single attempt can have."""
+    return _PACK.fullmatch(name) is not None
 
 
 def layers_prefix(volume_id: str) -> str:

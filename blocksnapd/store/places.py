@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blocksnapd.model import NO_ACCESS
+from blocksnapd.s3_url import is_s3
 from blocksnapd.store.files import LocalStore, is_local, local_path
+from blocksnapd.store.s3 import S3Store
 from blocksnapd.store.steady import SteadyStore, line_to
 
 if TYPE_CHECKING:
@@ -23,7 +25,10 @@ def open_store(url: str, access: Access = NO_ACCESS) -> ObjectStore:
     Raises:
         UsageError: it is of a kind that this version cannot open.
         StoreMissingError: nothing is there. StoreError: it cannot be reached.
+        KeyMissingError: what opens it is not at hand.
     """
+    if is_s3(url):
+        return SteadyStore(S3Store(url, access), line_to(url, access.traffic))
     store = LocalStore(local_path(url))
     return SteadyStore(store, line_to(url, access.traffic)) if access.traffic.limits else store
 

@@ -1,0 +1,1 @@
+"""Servers of others' making that the tests run against."""
