@@ -198,8 +198,8 @@ CODES: Final = {
         "The key that this takes is not at hand, is another one, or its passphrase is wrong; or "
         "the credentials for object storage are missing, or do not allow it.",
         "Nothing was read.",
-        "Name it with --key FILE: the restore.key that init made, from where it is kept. For object "
-        "storage see 'credentials' of the target, or AWS_ACCESS_KEY_ID in the environment.",
+        "Name it with --key FILE: the restore.key that init made, from where it is kept. For "
+        "object storage see 'credentials' of the target, or AWS_ACCESS_KEY_ID in the environment.",
     ),
     "E-CERTIFICATE": Explanation(
         "A certificate or its key is missing, damaged, expired, revoked or of somebody else.",
