@@ -26,6 +26,7 @@ from blocksnapd.config_model import (
     Daemon,
     Drill,
     Driver,
+    Hook,
     Listen,
     Maintenance,
     MetricsEndpoint,
@@ -50,6 +51,7 @@ __all__ = [
     "Daemon",
     "Drill",
     "Driver",
+    "Hook",
     "Listen",
     "Maintenance",
     "MetricsEndpoint",
@@ -201,6 +203,7 @@ class _VolumeBuilder:
             compression=settings.compression,
             retention=self._retention(name, settings.retention, target), verify=settings.verify,
             drill=self._drill(name, settings.drill),
+            hooks=self._hooks(name, driver, settings.hooks),
         )  # fmt: skip
 
     def _overlaid(self, raw: object) -> Settings | None:
@@ -245,6 +248,14 @@ class _VolumeBuilder:
     def _drill(self, name: str, wanted: Drill | None) -> Drill | None:
         if wanted is not None and wanted.key is None:
             self._complain(name, "drill", "needs a key: the restore key of the target")
+        return wanted
+
+    def _hooks(self, name: str, driver: str, wanted: tuple[Hook, ...]) -> tuple[Hook, ...]:
+        around = [hook.at for hook in wanted if hook.at != "on-failure"]
+        if driver == "scan" and around:
+            self._complain(
+                name, "hook", f"{around[0]} means nothing for driver 'scan': it takes no snapshot"
+            )
         return wanted
 
     def _cow(self, name: str, wanted: CowSettings) -> Cow | None:

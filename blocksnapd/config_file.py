@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -146,6 +146,7 @@ def _keys_at(model: type[BaseModel], path: KeyPath) -> list[str]:
     """Return the keys that the table ``path`` inside ``model`` may have."""
     for part in path:
         inner = next(f.annotation for n, f in model.model_fields.items() if part in (n, f.alias))
+        inner = next(iter(get_args(inner)), inner)  # of a list of tables: what they are
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return []
         model = inner

@@ -17,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    model_validator,
 )
 
 from blocksnapd.keep_rules import Rule, parse_rule
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 SOCKET_PATH_MAX = 107  # bytes of sockaddr_un.sun_path without the end mark
 
 Driver: TypeAlias = Literal["lvm", "scan"]
+HookMoment: TypeAlias = Literal["before-snapshot", "after-snapshot", "on-failure"]
+OnError: TypeAlias = Literal["continue", "skip-run", "fail-run"]
 
 LVM_NAME = re.compile(r"(?!-)(?!\.{1,2}$)[A-Za-z0-9+_.-]{1,127}")
 NO_RETENTION = "none"  # said by a volume whose defaults have one
@@ -113,6 +116,13 @@ def _absolute(value: str) -> str:
     if not posixpath.isabs(value):
         raise ValueError(f"must be an absolute path, not {value!r}")
     return value
+
+
+def _program(argv: tuple[str, ...]) -> tuple[str, ...]:
+    if any("\0" in word for word in argv):
+        raise ValueError("has a NUL character, which no argument can have")
+    _absolute(argv[0])
+    return argv
 
 
 def _socket_path(value: str) -> str:
@@ -277,6 +287,39 @@ class Retry(Frozen):
     max_s: Duration = Field(default=300.0, alias="max")
 
 
+class Hook(Frozen):
+    """``[[….hook]]``: a program run around a snapshot, or after a run that failed.
+
+    ``run`` is an argv; ``timeout_s`` bounds how long the run waits for it. ``always``: also when
+    there was no snapshot, and after a crash of the daemon in between. ``on_error``: what follows
+    when it fails; its status 75 skips the run whatever that says.
+    """
+
+    at: HookMoment
+    run: Annotated[
+        tuple[str, ...],
+        Field(min_length=1, strict=False),
+        AfterValidator(_program),
+    ]
+    user: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*\$?$")] = "root"
+    timeout_s: Annotated[Duration, Field(le=3600)] = Field(default=30.0, alias="timeout")
+    on_error: OnError = "continue"
+    always: bool = False
+
+    @property
+    def name(self) -> str:
+        """What events and metrics call it: the moment and the program's own name."""
+        return f"{self.at}:{posixpath.basename(self.run[0])}"
+
+    @model_validator(mode="after")
+    def _fits_its_moment(self) -> Hook:
+        if self.always and self.at != "after-snapshot":
+            raise ValueError("is marked always, which only after-snapshot can be")
+        if self.on_error != "continue" and self.at == "on-failure":
+            raise ValueError("is for a run that failed already: on_error can only be 'continue'")
+        return self
+
+
 class CowSettings(Frozen):
     """``cow`` of a volume or of the defaults."""
 
@@ -301,6 +344,7 @@ class Settings(Frozen):
         PACKING_DEFAULT
     )
     drill: Drill | None = None
+    hooks: tuple[Hook, ...] = Field(default=(), strict=False, alias="hook")
 
 
 class Cow(Frozen):
@@ -329,6 +373,7 @@ class Volume(Frozen):
     retention: Retention | None = None
     verify: Verify = Verify()
     drill: Drill | None = None
+    hooks: tuple[Hook, ...] = ()
 
     @property
     def device(self) -> str:

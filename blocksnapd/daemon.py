@@ -22,6 +22,8 @@ from blocksnapd.control import unix_socket
 from blocksnapd.control.events import EventLog
 from blocksnapd.control.metrics_http import MetricsServer
 from blocksnapd.control.server import ControlServer
+from blocksnapd.cycle.hook_journal import HookJournal
+from blocksnapd.cycle.hook_runner import HookRunner
 from blocksnapd.cycle.lvm import Lvm
 from blocksnapd.errors import HostError
 from blocksnapd.maintain.prune import Pruner
@@ -32,6 +34,7 @@ from blocksnapd.runtime.clock import SystemClock
 from blocksnapd.runtime.supervise import Supervisor
 from blocksnapd.service.drill_book import DrillBook
 from blocksnapd.service.drill_task import DrillTask
+from blocksnapd.service.hooks import VolumeHooks
 from blocksnapd.service.host_operations import HostOperations
 from blocksnapd.service.maintenance import MaintenanceTask
 from blocksnapd.service.opening import VolumeOpener, state_directory
@@ -232,6 +235,7 @@ def _volume_tasks(
 ) -> dict[str, VolumeTask]:
     freezes = [v.cow.freeze_max_s for v in config.volumes.values() if v.cow]
     lvm = Lvm(suspend_s_max=max(freezes, default=2.0))
+    runner = HookRunner()
     slots = asyncio.Semaphore(config.daemon.max_parallel_runs)
     return {
         name: VolumeTask(
@@ -243,6 +247,9 @@ def _volume_tasks(
             clock=clock,
             slots=slots,
             pausing=Pausing(name, os.path.join(state_directory(config, name), "paused"), clock),
+            hooks=VolumeHooks(
+                settings, runner, HookJournal(state_directory(config, name)), metrics, events.say
+            ),
         )
         for name, settings in config.volumes.items()
     }

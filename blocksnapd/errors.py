@@ -9,6 +9,8 @@
     │  └─ PairingError             a pairing code was wrong, used up or too old
     ├─ BusyError                   something else is at work: wait and retry
     ├─ CancelledRunError           the operator cancelled the run
+    ├─ HookError                   a hook failed that the operator wants no point without
+    ├─ HookSkipError               a hook asked to skip this run
     ├─ DrillFailedError            a drill found something: the operator looks at the point
     ├─ UnreachableError            the daemon does not answer
     ├─ FormatError                 bytes from outside are not what they must be
@@ -123,6 +125,21 @@ class CancelledRunError(BlocksnapError):
 
     code = "E-CANCELLED"
     exit_code = 130
+
+
+class HookError(BlocksnapError):
+    """A hook failed, and the operator wants no point without it."""
+
+    code = "E-HOOK"
+    retryable = True
+
+
+class HookSkipError(BlocksnapError):
+    """A hook asked to skip this run: no failure, no alarm."""
+
+    code = "E-HOOK-SKIP"
+    exit_code = 75
+    retryable = True
 
 
 class DrillFailedError(BlocksnapError):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 VOLUME: Final = ("volume",)
 SHIPPED: Final = ("volume", "target")
+HOOK: Final = ("volume", "hook")
 RESULTS: Final = ("success", "warning", "failed", "skipped", "cancelled")
 REASONS: Final = (
     "first",
@@ -30,7 +31,7 @@ REASONS: Final = (
     "proof-mismatch",
     "damaged",
 )
-PHASES: Final = ("snapshot", "scan", "prove", "transfer", "commit", "remove")
+PHASES: Final = ("hook", "snapshot", "scan", "prove", "transfer", "commit", "remove")
 # The labels whose values are all known beforehand, whatever is configured.
 VALUES: Final = {"kind": ("cycle",), "result": RESULTS, "reason": REASONS, "phase": PHASES}
 PHASE_BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 14400)
@@ -93,6 +94,9 @@ TABLE: Final = (
         buckets=PHASE_BUCKETS),
     Row("freeze_duration_seconds", "histogram", VOLUME, "How long writers were held, measured.",
         buckets=FREEZE_BUCKETS),
+    Row("hook_duration_seconds", "histogram", HOOK, "How long a hook took.",
+        buckets=PHASE_BUCKETS),
+    Row("hook_failures_total", "counter", HOOK, "Hooks that failed, or did not end in time."),
     Row("changed_bytes_total", "counter", VOLUME, "Bytes of the volume found changed."),
     Row("transferred_bytes_total", "counter", SHIPPED, "Raw bytes shipped."),
     Row("stored_bytes_total", "counter", SHIPPED, "Bytes written to the repository."),

@@ -45,6 +45,8 @@ class Metrics:
         self._start({"space": tuple(config.cow)})
         for volume in config.volumes.values():
             self._start({"volume": (volume.name,), "target": (volume.target,)})
+            names = tuple(hook.name for hook in volume.hooks)
+            self._start({"volume": (volume.name,), "hook": names})
             where = (volume.name, volume.target)
             self._gauges["rpo_target_seconds"].labels(*where).set(volume.rpo_s)
             self._gauges["schedule_interval_seconds"].labels(volume.name).set(volume.every_s)
@@ -116,6 +118,11 @@ class Metrics:
     def freeze(self, volume: str, seconds: float) -> None:
         """Writers were held for ``seconds``."""
         self._histograms["freeze_duration_seconds"].labels(volume).observe(seconds)
+
+    def hook(self, volume: str, hook: str, seconds: float, *, failed: bool) -> None:
+        """A hook took ``seconds``, and did what it was to do or ``failed``."""
+        self._histograms["hook_duration_seconds"].labels(volume, hook).observe(seconds)
+        self._counters["hook_failures_total"].labels(volume, hook).inc(int(failed))
 
     def full_scan(self, volume: str, reason: str) -> None:
         """The whole volume is read, for one of ``REASONS``."""

@@ -1,6 +1,7 @@
 """One cycle of one volume, from top to bottom: the only place where the verbs meet.
 
     observe → decide → take | ship | remove | repair → observe → … → wait
+                        └ hooks → snapshot → hooks
 
 Killed anywhere, the next :meth:`Cycle.run` looks at the host and at the repository, and goes on.
 What ``ship`` does is told in ``shipping.py``.
@@ -13,7 +14,9 @@ import secrets
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 from blocksnapd.cycle.journal import Pending
 from blocksnapd.cycle.rotation import (
@@ -32,6 +35,8 @@ from blocksnapd.errors import (
     BusyError,
     CancelledRunError,
     CowReserveError,
+    HookError,
+    HookSkipError,
     HostError,
     TrackingLostError,
     VolumeError,
@@ -40,19 +45,49 @@ from blocksnapd.shipping import Shipping, timed
 
 if TYPE_CHECKING:
     from blocksnapd.cycle.rotation import Command
-    from blocksnapd.model import HostView, PointHead, RestorePoint
+    from blocksnapd.model import HostView, PointHead, RestorePoint, Taken
     from blocksnapd.shipping import Reporter, Volume
 
 # A cycle settles in about six commands; more means that the host does not do what it is told.
 COMMANDS_MAX = 20
 
 
+class Hooks(Protocol):
+    """What an operator wants done around a snapshot."""
+
+    async def before(self, point_id: str) -> None:
+        """Prepare for the snapshot of ``point_id``.
+
+        Raises:
+            HookError, HookSkipError: it shall not be taken.
+        """
+
+    async def after(self, point_id: str, taken: Taken | None) -> str:
+        """Undo that, also when there is no snapshot; return what the point's consistency is now.
+
+        Raises:
+            HookError, HookSkipError: no point shall be made of it; never without a snapshot.
+        """
+
+
+class NoHooks:
+    """``Hooks`` of whoever has none."""
+
+    async def before(self, point_id: str) -> None:
+        """Do nothing."""
+
+    async def after(self, _point_id: str, _taken: Taken | None) -> str:
+        """Say nothing of consistency."""
+        return ""
+
+
 class Cycle:
     """Runs cycles of one volume, one at a time."""
 
-    def __init__(self, volume: Volume, reporter: Reporter) -> None:
+    def __init__(self, volume: Volume, reporter: Reporter, hooks: Hooks | None = None) -> None:
         self._volume = volume
         self._reporter = reporter
+        self._hooks = hooks or NoHooks()
         self._stop = threading.Event()
         self._keep_pending = False
         self.committed: list[RestorePoint] = []
@@ -175,18 +210,39 @@ class Cycle:
             self.committed.append(await self._ship_or_drop(command, view, head))
 
     async def _take(self, tags: tuple[str, ...]) -> None:
+        point_id, taken = f"p{secrets.token_hex(8)}", None
+        try:
+            await self._hooks.before(point_id)
+            taken = await self._snapshot(point_id, tags)
+        finally:
+            consistency = await self._release(point_id, taken)
+        if consistency:
+            pending = self._volume.journal.record.pending
+            assert pending is not None
+            pending = msgspec.structs.replace(pending, consistency=consistency)
+            await asyncio.to_thread(self._volume.journal.begin, pending)
+
+    async def _snapshot(self, point_id: str, tags: tuple[str, ...]) -> Taken:
         volume = self._volume
         now = datetime.fromtimestamp(volume.clock.now(), UTC)
-        pending = Pending(f"p{secrets.token_hex(8)}", now, tags)
+        pending = Pending(point_id, now, tags)
         await asyncio.to_thread(volume.journal.begin, pending)
         self._reporter.step("begun")
         with timed(self._reporter, "snapshot"):
-            taken = await volume.source.take(pending.point_id)
+            taken = await volume.source.take(point_id)
         self._reporter.step("taken")
         self._reporter.phase("freeze", taken.suspend_s)
-        pending = Pending(pending.point_id, taken.time, tags, taken.suspend_s)
+        pending = Pending(point_id, taken.time, tags, taken.suspend_s)
         await asyncio.to_thread(volume.journal.begin, pending)
         self._reporter.step("noted")
+        return taken
+
+    async def _release(self, point_id: str, taken: Taken | None) -> str:
+        try:
+            return await self._hooks.after(point_id, taken)
+        except (HookError, HookSkipError):
+            await self._drop(point_id)
+            raise
 
     async def _ship_or_drop(
         self, command: Ship, view: HostView, head: PointHead | None

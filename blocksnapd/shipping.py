@@ -360,7 +360,7 @@ class Shipping:
             kind="delta" if self._known else "full",
             method=command.method,
             driver=volume.source.driver,
-            consistency=volume.source.consistency,
+            consistency=pending.consistency or volume.source.consistency,
             chunk_size=chunk_size,
             changed_bytes=shipment.changed_bytes,
             state_sum=block_math.state_add(kept, shipment.state_added, shipment.state_removed),

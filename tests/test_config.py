@@ -185,6 +185,54 @@ def test_drills(tmp_path: Path) -> None:
     assert (found.restores, found.timeout_s, found.scratch) == (False, 3600, "/var/tmp")
 
 
+def test_hooks(tmp_path: Path) -> None:
+    """A volume's own take the place of the defaults'; in the order of the file."""
+    default = "[[defaults.hook]]\nat = 'on-failure'\nrun = ['/x/cry', 'loud']\n"
+    (hook,) = read(tmp_path, GOOD + default).volumes["vg0/home"].hooks
+    assert (hook.at, hook.run, hook.user) == ("on-failure", ("/x/cry", "loud"), "root")
+    assert (hook.timeout_s, hook.on_error, hook.always) == (30.0, "continue", False)
+    assert hook.name == "on-failure:cry"
+    own = """[[volume."vg0/home".hook]]
+        at = "before-snapshot"\nrun = ["/x/freeze"]\nuser = "postgres"\non_error = "fail-run"
+        timeout = "5s"
+        [[volume."vg0/home".hook]]
+        at = "after-snapshot"\nrun = ["/x/thaw"]\nalways = true
+    """
+    hooks = read(tmp_path, GOOD + default + own).volumes["vg0/home"].hooks
+    assert [h.name for h in hooks] == ["before-snapshot:freeze", "after-snapshot:thaw"]
+    assert (hooks[0].user, hooks[0].timeout_s, hooks[0].on_error) == ("postgres", 5.0, "fail-run")
+    assert hooks[1].always
+    assert read(tmp_path, GOOD + "hook = []\n" + default).volumes["vg0/home"].hooks == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("at = 'before'\nrun = ['/x']", "hook.at must be 'before-snapshot', 'after-snapshot' or"),
+        ("run = ['/x']", "hook.at is missing"),
+        ("at = 'on-failure'\nrun = ['x']", "hook.run must be an absolute path, not 'x'"),
+        ("at = 'on-failure'\nrun = []", "hook.run"),
+        ("at = 'on-failure'\nrun = ['/x', \"a\\u0000\"]", "hook.run has a NUL character"),
+        ("at = 'on-failure'\nrun = ['/x']\nalways = true", "which only after-snapshot can be"),
+        ("at = 'on-failure'\nrun = ['/x']\non_error = 'fail-run'", "can only be 'continue'"),
+        ("at = 'on-failure'\nrun = ['/x']\ntimout = '5s'", "did you mean 'timeout'?"),
+        ("at = 'on-failure'\nrun = ['/x']\ntimeout = '2h'", "hook.timeout"),
+        ("at = 'on-failure'\nrun = ['/x']\nuser = 'a b'", "hook.user"),
+    ],
+)
+def test_each_mistake_in_a_hook_is_told(tmp_path: Path, text: str, wanted: str) -> None:
+    told = complaint(tmp_path, f'{GOOD}[[volume."vg0/home".hook]]\n{text}\n')
+    assert wanted in told
+    assert told.startswith("b.toml:1")
+
+
+def test_no_hooks_around_a_snapshot_that_is_not_taken(tmp_path: Path) -> None:
+    scan = '[[volume."/x/y".hook]]\nat = "after-snapshot"\nrun = ["/x/thaw"]\n'
+    assert "means nothing for driver 'scan'" in complaint(tmp_path, GOOD + scan)
+    cry = scan.replace("after-snapshot", "on-failure")
+    assert read(tmp_path, GOOD + cry).volumes["/x/y"].hooks
+
+
 def test_conf_d_is_merged(tmp_path: Path) -> None:
     more = 'schema = 1\n[volume."vg0/mail"]\nevery = "1m"\n'
     config = read(tmp_path, GOOD, mail=more, daemon="[daemon]\nmax_parallel_runs = 7\n")

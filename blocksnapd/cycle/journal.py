@@ -26,13 +26,14 @@ class Pending(msgspec.Struct, frozen=True):
     """A point under way.
 
     ``time`` is when its snapshot was asked for and, once it exists, its instant; ``suspend_s``
-    is how long it held writers, measured.
+    is how long it held writers, measured; ``consistency`` what hooks around it made of it.
     """
 
     point_id: str
     time: datetime
     tags: tuple[str, ...] = ()
     suspend_s: float = 0.0
+    consistency: str = ""
 
 
 class Record(msgspec.Struct, frozen=True):

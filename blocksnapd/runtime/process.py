@@ -3,6 +3,9 @@
 Never a shell, stdin from /dev/null (a prompt takes its default instead of hanging), no inherited
 descriptors, ``LC_ALL=C``. Output is bounded. What was run lately stays in a ``FlightRecorder``
 so that a failure can be told with what led to it.
+
+``run`` is for tools that we know; ``run_group`` for an operator's own program, with all that it
+starts.
 """
 
 from __future__ import annotations
@@ -10,12 +13,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pwd
 import shlex
+import signal
 import subprocess
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blocksnapd.errors import HostError
 
@@ -26,6 +31,8 @@ OUTPUT_SIZE_MAX = 32 * 1024 * 1024
 RECORDED_COUNT_MAX = 32
 RECORDED_TEXT_MAX = 2000
 KILL_GRACE_S = 5.0
+TAIL_SIZE_MAX = 16 * 1024
+GROUP_GRACE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +133,75 @@ async def run(
     return finished
 
 
-class _Listener(asyncio.SubprocessProtocol):
-    """Keeps what a program says; ``end`` is set when it is gone and has said everything."""
+async def run_group(
+    argv: Sequence[str], *, timeout_s: float, environment: Mapping[str, str], user: str = "",
+) -> tuple[Finished, bool]:  # fmt: skip
+    """Run a program that is not ours as ``user``; return how it ended, and whether in time.
 
-    def __init__(self) -> None:
+    It gets ``environment`` and nothing of ours, ``/`` to stand in, and a process group of its
+    own. What it started there is killed when it ends, and all of it at the deadline: SIGTERM,
+    ``GROUP_GRACE_S`` later SIGKILL. Of what it says the last ``TAIL_SIZE_MAX`` bytes are kept.
+
+    Raises:
+        OSError: it cannot be started. LookupError: there is no such user.
+    """
+    started = time.monotonic()
+    loop = asyncio.get_running_loop()
+    transport, heard = await loop.subprocess_exec(
+        lambda: _Listener(keep=TAIL_SIZE_MAX), *argv, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(environment), cwd="/",
+        start_new_session=True, **_identity(user),
+    )  # fmt: skip
+    assert isinstance(heard, _Listener)
+    in_time = True
+    try:
+        async with asyncio.timeout(timeout_s):
+            await heard.gone.wait()
+    except TimeoutError:
+        in_time = False
+    finally:
+        await asyncio.shield(_end_group(transport, heard))
+    status = transport.get_returncode()
+    ended = Finished(
+        tuple(argv), -signal.SIGKILL if status is None else status, heard.text(1), heard.text(2),
+        time.monotonic() - started,
+    )  # fmt: skip
+    return ended, in_time
+
+
+def _identity(user: str) -> dict[str, Any]:
+    """Return what makes a child that user; nothing if we are."""
+    if not user:
+        return {}
+    account = pwd.getpwnam(user)
+    if account.pw_uid == os.geteuid():
+        return {}
+    groups = os.getgrouplist(user, account.pw_gid)
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
+
+
+async def _end_group(transport: asyncio.SubprocessTransport, heard: _Listener) -> None:
+    """End what is left of a process group; who hangs in the kernel is left behind."""
+    for number, ended in ((signal.SIGTERM, heard.gone), (signal.SIGKILL, heard.end)):
+        if number == signal.SIGTERM and ended.is_set():
+            continue
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(transport.get_pid(), number)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), GROUP_GRACE_S)
+    transport.close()
+
+
+class _Listener(asyncio.SubprocessProtocol):
+    """Keeps what a program says; ``end`` is set when it is gone and has said everything.
+
+    ``gone`` is set when it is gone itself. With ``keep`` only the last bytes stay.
+    """
+
+    def __init__(self, keep: int | None = None) -> None:
         self.end = asyncio.Event()
+        self.gone = asyncio.Event()
+        self._keep = keep
         self.too_much = False
         self._said = {1: bytearray(), 2: bytearray()}
         self._transport: asyncio.SubprocessTransport | None = None
@@ -142,9 +213,14 @@ class _Listener(asyncio.SubprocessProtocol):
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:
         assert isinstance(data, bytes)
         self._said[fd] += data
-        if len(self._said[fd]) > OUTPUT_SIZE_MAX and not self.too_much and self._transport:
+        if self._keep is not None:
+            del self._said[fd][: -self._keep]
+        elif len(self._said[fd]) > OUTPUT_SIZE_MAX and not self.too_much and self._transport:
             self.too_much = True
             self._transport.close()  # kills it, too
+
+    def process_exited(self) -> None:
+        self.gone.set()
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self.end.set()

@@ -15,6 +15,7 @@ from blocksnapd.errors import (
     BusyError,
     CancelledRunError,
     ChecksumError,
+    HookSkipError,
     StoreError,
     VolumeError,
 )
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from blocksnapd.metrics import Metrics
     from blocksnapd.model import RestorePoint
     from blocksnapd.ports import Clock
+    from blocksnapd.service.hooks import VolumeHooks
     from blocksnapd.service.opened import Opened, Opener
     from blocksnapd.service.reporting import Say
     from blocksnapd.service.runs import LiveRun, RunBook
@@ -54,6 +56,7 @@ class VolumeTask:
         clock: Clock,
         slots: asyncio.Semaphore,
         pausing: Pausing | None = None,
+        hooks: VolumeHooks | None = None,
     ) -> None:
         self.settings = settings
         self.opened: Opened | None = None
@@ -63,6 +66,7 @@ class VolumeTask:
         self.suspect: Problem | None = None
         self.cow: CowUse | None = None
         self.last_turn = clock.monotonic()
+        self._hooks = hooks
         self._opener = opener
         self._book = book
         self._metrics = metrics
@@ -128,12 +132,17 @@ class VolumeTask:
 
     async def open(self) -> None:
         """Open the parts and repair what a crash left; a failure is told and tried again later."""
+        await self._settle_hooks()  # first of all: an application may be held by them
         try:
             await self._open_parts()
         except Exception as caught:  # the other volumes must be protected all the same
             error = as_known(caught, self.settings.name)
             self.cause = problem(error)
             log.warning("%s: %s", self.settings.name, error.sentences())
+
+    async def _settle_hooks(self) -> None:
+        if self._hooks is not None:
+            await self._hooks.settle()
 
     async def _open_parts(self) -> Opened:
         """Open the parts, unless they are and nothing says that they changed.
@@ -248,6 +257,7 @@ class VolumeTask:
     async def _turn(self, *, is_start: bool) -> None:
         run, self._asked = self._asked or self._queue(), None
         trouble: Exception | None = None
+        await self._settle_hooks()
         try:
             await self._open_parts()  # without a slot: a target that hangs must not take them all
         except Exception as caught:
@@ -265,7 +275,9 @@ class VolumeTask:
                 error = as_known(caught, run.volume)
                 # Made anew, resized, on another disk, a point more than we know of: look again.
                 self._is_outdated |= isinstance(caught, VolumeError | StoreError)
-            self._finish(run, points, error)
+        if self._hooks is not None and error is not None and not _is_wanted(error):
+            await self._hooks.failed(run, error)
+        self._finish(run, points, error)
 
     async def _attempt(self, run: LiveRun, points: list[RestorePoint], *, is_start: bool) -> None:
         assert self.opened is not None
@@ -273,7 +285,8 @@ class VolumeTask:
         if due:
             self._started = self._clock.monotonic()
         reporter = CycleReporter(run, self._metrics, self._say, self._clock)
-        cycle = self._cycle = Cycle(self.opened.volume, reporter)
+        hooks = self._hooks.of(run, reporter) if self._hooks is not None else None
+        cycle = self._cycle = Cycle(self.opened.volume, reporter, hooks)
         run.cancel = lambda: cycle.cancel(keep_pending=False)
         if self._is_stopping:
             cycle.cancel(keep_pending=True)
@@ -314,6 +327,8 @@ class VolumeTask:
         name, target = self.settings.name, self.settings.target
         if isinstance(error, CancelledRunError):
             result = "cancelled"
+        elif isinstance(error, HookSkipError):
+            result, error = "skipped", None
         elif error is not None:
             result = "failed"
             self._note_failure(run, error)
@@ -388,3 +403,8 @@ class VolumeTask:
             volume=name,
             data={"point": f.point_id, "changed_bytes": f.changed_bytes, "run": run.run_id},
         )
+
+
+def _is_wanted(error: BlocksnapError) -> bool:
+    """Whether somebody wanted the run to end so."""
+    return isinstance(error, CancelledRunError | HookSkipError)

@@ -13,17 +13,20 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 
 from blocksnapd.config import Cow, Retry, Volume
+from blocksnapd.cycle.hook_journal import HookJournal
 from blocksnapd.cycle.journal import Journal
 from blocksnapd.metrics import Metrics
 from blocksnapd.packing import PACKING_DEFAULT
 from blocksnapd.runtime.clock import ManualClock
 from blocksnapd.service.catalogue import Catalogue
+from blocksnapd.service.hooks import VolumeHooks
 from blocksnapd.service.opened import Opened
 from blocksnapd.service.runs import RunBook
 from blocksnapd.service.volume_task import VolumeTask
 from blocksnapd.ship.fingerprints import FingerprintStore
 from blocksnapd.shipping import Volume as Parts
 from blocksnapd.store.repository import PointOutline
+from tests.cycle.test_hook_runner import PlainRunner
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.memory_volume import MemorySource, MemoryVolume
 
@@ -62,6 +65,8 @@ class Source(MemorySource):
         return await super().observe()
 
     async def take(self, point_id: str) -> Taken:
+        if self._bench.take_trouble is not None:
+            self._bench.take_trouble()
         taken = await super().take(point_id)
         return replace(taken, time=datetime.fromtimestamp(self._bench.clock.now(), UTC))
 
@@ -105,18 +110,22 @@ class Bench:
         self.events: list[tuple[str, Severity, str]] = []
         self.watch: Watch | None = None
         self.trouble: Exception | None = None  # of the source
+        self.take_trouble: Callable[[], None] | None = None
         self.closed: Exception | None = None  # of opening
         self.openings = 0
         self.door = asyncio.Event()
         self.door.set()
-        self.task = self.new_task()
         self._directory = os.path.join(path, settings.name.replace("/", "-"))
+        self.task = self.new_task()
 
     def new_task(self) -> VolumeTask:
         """Return the task of a daemon that has just been started."""
         self.task = VolumeTask(
             self.settings, self._open, book=self.book, metrics=self.metrics, say=self._say,
             clock=self.clock, slots=self.slots,
+            hooks=VolumeHooks(
+                self.settings, PlainRunner(), HookJournal(self._directory), self.metrics, self._say
+            ),
         )  # fmt: skip
         return self.task
 
