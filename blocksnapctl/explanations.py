@@ -87,6 +87,16 @@ CODES: Final = {
         "No point came of it; the changes are still tracked and go into the next one.",
         "Nothing, or: blocksnapctl run VOLUME.",
     ),
+    "E-HOOK": Explanation(
+        "A hook failed, and the configuration wants no point without it (on_error = 'fail-run').",
+        "No point was made. Changes go on being tracked from the last one; the hooks marked always ran.",
+        "See what it said: blocksnapctl runs. With on_error = 'continue' a point is made all the same.",
+    ),
+    "E-HOOK-SKIP": Explanation(
+        "A hook asked to skip a run: by status 75, or by failing with on_error = 'skip-run'.",
+        "No point was made this time; the next run comes in its time. Nothing is wrong.",
+        "If it skips too often, exposure grows: blocksnapctl status shows it.",
+    ),
     "E-DRILL": Explanation(
         "A drill restored a point, and a check of it failed.",
         "That point may not be usable as it is. Others were not looked at.",

@@ -243,7 +243,7 @@ class HostOperations(RunAnswers, PruneAnswers, DrillAnswers):
             due_in_s=task.next_due_in_s(),
             failures=task.failures,
             causes=[c for c in (task.pausing.problem(), task.cause, task.suspect) if c],
-            cow=task.cow,
+            cow=task.cow_watch.use,
             active=self._book.active("cycle", name),
             last=self._book.last(name),
             paused=task.pausing.message(),

@@ -20,13 +20,14 @@ from blocksnapd.errors import (
     VolumeError,
 )
 from blocksnapd.pipeline import Cycle
+from blocksnapd.service.cow_watch import WATCH_INTERVAL_S, CowWatch
 from blocksnapd.service.pausing import Pausing
 from blocksnapd.service.point_metrics import tell_points
 from blocksnapd.service.reporting import CycleReporter, as_known
 
 if TYPE_CHECKING:
     from blocksnapd.config import Volume as Settings
-    from blocksnapd.control.messages import CowUse, Problem, Who
+    from blocksnapd.control.messages import Problem, Who
     from blocksnapd.metrics import Metrics
     from blocksnapd.model import RestorePoint
     from blocksnapd.ports import Clock
@@ -36,10 +37,6 @@ if TYPE_CHECKING:
     from blocksnapd.service.runs import LiveRun, RunBook
 
 log = logging.getLogger(__name__)
-
-# How often the COW device's fill is looked at, by ioctl, and how full makes a cycle due at once.
-WATCH_INTERVAL_S = 2.0
-COW_FILL_EARLY = 0.7
 
 
 class VolumeTask:
@@ -64,7 +61,7 @@ class VolumeTask:
         self.failures = 0
         self.cause: Problem | None = None
         self.suspect: Problem | None = None
-        self.cow: CowUse | None = None
+        self.cow_watch = CowWatch(settings, metrics)
         self.last_turn = clock.monotonic()
         self._hooks = hooks
         self._opener = opener
@@ -84,7 +81,6 @@ class VolumeTask:
         self._wake = asyncio.Event()
         self._cycle: Cycle | None = None
         self._is_stopping = False
-        self._watch_trouble = ""
         self._opening: asyncio.Future[Opened] | None = None
         self._is_outdated = False
 
@@ -181,11 +177,11 @@ class VolumeTask:
     async def _wait_until_due(self) -> None:
         while not self._is_stopping and self._asked is None:
             self.last_turn = self._clock.monotonic()
+            fills = await self.cow_watch.look(self.opened)
             if await self._is_held():
-                await self._fills_early()  # what it sees is told all the same
                 await self._nap(WATCH_INTERVAL_S)
                 continue
-            if self.next_due_in_s() <= 0 or await self._fills_early():
+            if self.next_due_in_s() <= 0 or (fills and not self.failures):
                 return
             await self._nap(min(self.next_due_in_s(), WATCH_INTERVAL_S))
 
@@ -216,38 +212,6 @@ class VolumeTask:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-
-    async def _fills_early(self) -> bool:
-        """Look at the COW device; say whether it fills too fast to wait for the interval."""
-        opened = self.opened
-        newest = opened.catalogue.newest() if opened else None
-        if opened is None or opened.watch is None or newest is None:
-            return False
-        try:
-            use = await asyncio.to_thread(opened.watch.cow_use, newest["id"])
-            room = await asyncio.to_thread(opened.watch.disk_room)
-        except Exception as caught:  # the rhythm goes on without it
-            said = as_known(caught, self.settings.name).message
-            if said != self._watch_trouble:
-                log.warning("%s: COW use is not known: %s", self.settings.name, said)
-            self._watch_trouble = said
-            return False
-        self._watch_trouble = ""
-        return self._note_cow(use, room) and not self.failures
-
-    def _note_cow(self, use: tuple[int, int] | None, room: tuple[int, int] | None) -> bool:
-        fills, used = False, 0
-        if use is not None:
-            used, size = use
-            self.cow = {"size": size, "used": used}
-            self._metrics.cow(self.settings.name, size=size, used=used)
-            fills = used > COW_FILL_EARLY * size
-        if room is not None and self.settings.cow is not None:
-            free, reserve = room
-            self._metrics.cow_disk_free(self.settings.cow.space, free)
-            # A cycle gives back what the COW device uses: worth it only if that is much.
-            fills = fills or (free < 2 * reserve and used > reserve // 4)
-        return fills
 
     def _queue(self, tags: tuple[str, ...] = ()) -> LiveRun:
         run = self._book.queue("cycle", self.settings.name)
