@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -91,9 +93,16 @@ def _foreign_requests() -> list[bytes]:
         builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
         signed = builder.sign(key, hashes.SHA256())
         found.append(signed.public_bytes(serialization.Encoding.PEM))
-    good = bytearray(make_request(new_key()))
-    good[len(good) // 2] ^= 1
-    return [*found, bytes(good), b"", b"\0" * 9000, AUTHORITY.certificate]
+    der = x509.load_pem_x509_csr(make_request(new_key())).public_bytes(serialization.Encoding.DER)
+    broken = base64.encodebytes(der[:-1] + bytes([der[-1] ^ 1]))  # its signature
+    frame = b"-----%s CERTIFICATE REQUEST-----\n"
+    return [
+        *found,
+        frame % b"BEGIN" + broken + frame % b"END",
+        b"",
+        b"\0" * 9000,
+        AUTHORITY.certificate,
+    ]
 
 
 @pytest.mark.parametrize("request_pem", _foreign_requests())

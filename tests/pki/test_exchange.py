@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocksnapd.errors import FormatError, PairingError
@@ -81,6 +81,7 @@ def test_a_message_sent_back_is_refused():
         Asking("K7QM2XPA", "db01").proofs(b"B" + asking.message[1:][::-1])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=2 * MESSAGE_SIZE) | st.binary(min_size=32, max_size=32))
 def test_any_bytes_give_a_value_or_an_error_of_ours(data):
     for prefix in (b"", b"A", b"B"):
