@@ -42,7 +42,8 @@ class Metrics:
         """Make every series of the configured volumes and targets exist."""
         self.config_read(is_good=True)
         self._start({"target": tuple(config.targets)})
-        self._start({"space": tuple(config.cow)})
+        for name, space in config.cow.items():
+            self._gauges["cow_disk_reserve_bytes"].labels(name).set(space.reserve)
         for volume in config.volumes.values():
             self._start({"volume": (volume.name,), "target": (volume.target,)})
             names = tuple(hook.name for hook in volume.hooks)
@@ -50,6 +51,8 @@ class Metrics:
             where = (volume.name, volume.target)
             self._gauges["rpo_target_seconds"].labels(*where).set(volume.rpo_s)
             self._gauges["schedule_interval_seconds"].labels(volume.name).set(volume.every_s)
+            if config.targets[volume.target].maintenance_key and volume.verify.structure_s:
+                self._tell("verify_interval_seconds", volume.verify.structure_s, *where)
             if volume.drill is not None:
                 seconds = volume.drill.every_s
                 self._gauges["drill_interval_seconds"].labels(volume.name).set(seconds)
