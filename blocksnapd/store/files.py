@@ -13,9 +13,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NoReturn, Self
 from urllib.parse import unquote, urlsplit
 
 from blocksnapd.errors import (
@@ -31,7 +32,8 @@ from blocksnapd.runtime import durable
 from blocksnapd.store.names import check_name, is_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
 TEMP_DIR = ".tmp"
 LOCK_NAME = ".lock"
@@ -86,18 +88,21 @@ class LocalStore:
 
     def put(self, name: str, parts: Iterable[bytes | memoryview]) -> int:
         """Create an object of ``parts`` joined; durable on return. Return its size."""
+        with self.begin(name) as upload:
+            for part in parts:
+                upload.write(part)
+            return upload.publish()
+
+    def begin(self, name: str) -> Upload:
+        """Return a new object of no bytes yet, to be written to and published; raises as ``put``.
+
+        Whoever leaves its ``with`` without publishing leaves nothing behind.
+        """
         path = self._path(name)
         with self._told("write", name):
             self._check_mounted()
             temp = os.path.join(self._temp_dir(name), durable.temp_name())
-            try:
-                size = _write_temp(temp, parts)
-                durable.make_dirs(os.path.dirname(path))
-                durable.publish(temp, path)
-            except BaseException:
-                self._remove_quietly(temp)
-                raise
-            return size
+            return Upload(path, temp, lambda: self._told("write", name))
 
     def get(self, name: str, *, size_max: int) -> bytes:
         """Return a whole object of at most ``size_max`` bytes."""
@@ -235,12 +240,6 @@ class LocalStore:
         except OSError:
             return  # they cost room, nothing else; the next writer tries again
 
-    def _remove_quietly(self, path: str) -> None:
-        try:
-            os.unlink(path)
-        except OSError:
-            return  # the error that brought us here is the one to tell
-
     @contextmanager
     def _told(self, verb: str, name: str) -> Iterator[None]:
         try:
@@ -277,6 +276,48 @@ class LocalStore:
         ) from error
 
 
+class Upload:
+    """An object on its way: bytes in, then its name. Thread-safe; all of it may block."""
+
+    def __init__(
+        self, path: str, temp: str, telling: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._path, self._temp, self._telling = path, temp, telling
+        self._lock = threading.Lock()  # nothing closes a descriptor that is written to
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._fd = os.open(temp, flags, 0o600)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def write(self, part: bytes | memoryview) -> None:
+        """Add ``part``; raises as ``put``."""
+        with self._telling(), self._lock:
+            durable.write_all(self._fd, part)
+
+    def publish(self) -> int:
+        """Make it an object, durable on return; return its size. Raises as ``put``."""
+        with self._telling(), self._lock:
+            durable.sync_file(self._fd)
+            size = os.fstat(self._fd).st_size
+            durable.make_dirs(os.path.dirname(self._path))
+            durable.publish(self._temp, self._path)
+            return size
+
+    def close(self) -> None:
+        """End it; what was not published is gone. A second call does nothing."""
+        with self._lock:
+            fd, self._fd = self._fd, -1
+            if fd < 0:
+                return
+            os.close(fd)
+            with suppress(OSError):  # published, or costs room until the next writer clears it
+                os.unlink(self._temp)
+
+
 class FileLock:
     """A held ``flock``."""
 
@@ -288,17 +329,6 @@ class FileLock:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
-
-
-def _write_temp(path: str, parts: Iterable[bytes | memoryview]) -> int:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        for part in parts:
-            durable.write_all(fd, part)
-        durable.sync_file(fd)
-        return os.fstat(fd).st_size
-    finally:
-        os.close(fd)
 
 
 def _read_at(fd: int, offset: int, size: int) -> bytes:
