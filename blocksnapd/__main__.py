@@ -8,6 +8,7 @@ blocksnapd cow create|attach|remove [NAME]          the configured COW space
 blocksnapd doctor [--fix] [--config FILE]           find and repair half-done states
 blocksnapd maintain [--json] [TARGET ...]           merge, prune, collect, verify now
 blocksnapd drill VOLUME [POINT]                     restore a point to a scratch place, check it
+blocksnapd receive [--config FILE]                  keep the repositories of other hosts
 blocksnapd worker --socket PATH --repo URL --key FILE   serve one repository to its caller
 """
 
@@ -36,6 +37,7 @@ from blocksnapd.units import format_count
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+RECEIVE_CONFIG = "/etc/blocksnap/receive.toml"
 _NOTHING_MADE = "Nothing was made."
 
 
@@ -99,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     drill = add("drill", _drill, "restore a point to a scratch place and have it checked, once")
     drill.add_argument("volume", help="one whose configuration says drill = ...")
     drill.add_argument("point", nargs="?", default="", help="the newest when left out")
+    add("receive", _receive, f"keep the repositories of other hosts ({RECEIVE_CONFIG})")
     worker = add("worker", _worker, "serve one repository on a private socket (for blocksnapctl)")
     worker.set_defaults(log_level=logging.WARNING)  # its stderr is the operator's terminal
     worker.add_argument("--socket", required=True)
@@ -208,6 +211,14 @@ def _drill(arguments: argparse.Namespace) -> int:
     found = drill_configured(load(arguments.config), arguments.volume, arguments.point)
     print(json.dumps(found), flush=True)
     return EXIT_FAILED if found["result"] == "failed" else EXIT_OK
+
+
+def _receive(arguments: argparse.Namespace) -> None:
+    from blocksnapd.config_receive import load_receive
+    from blocksnapd.receive.service import run_receiver
+
+    path = RECEIVE_CONFIG if arguments.config == DEFAULT_CONFIG else arguments.config
+    asyncio.run(run_receiver(load_receive(path)))
 
 
 def _worker(arguments: argparse.Namespace) -> None:

@@ -45,6 +45,7 @@ OnError: TypeAlias = Literal["continue", "skip-run", "fail-run"]
 
 LVM_NAME = re.compile(r"(?!-)(?!\.{1,2}$)[A-Za-z0-9+_.-]{1,127}")
 NO_RETENTION = "none"  # said by a volume whose defaults have one
+HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 SHORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
@@ -154,7 +155,8 @@ class Listen(NamedTuple):
     tcp_port: int
 
 
-def _listen(value: object) -> Listen:
+def parse_listen(value: object) -> Listen:
+    """Return the address that a text like ``127.0.0.1:10085`` is; ValueError: it is none."""
     found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+):(\d{1,5})", str(value))
     if not found or not 0 < int(found[2]) < 65536:
         raise ValueError(f"{value!r} is not an address like '127.0.0.1:10085' or '[::1]:10085'")
@@ -190,7 +192,7 @@ class Control(Frozen):
 class MetricsEndpoint(Frozen):
     """``[metrics]``: where Prometheus may ask; an empty list switches it off."""
 
-    listen: tuple[Annotated[Listen, _in_text(_listen)], ...] = Field(
+    listen: tuple[Annotated[Listen, _in_text(parse_listen)], ...] = Field(
         default=(Listen("127.0.0.1", 10085),), strict=False
     )
 

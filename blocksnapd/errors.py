@@ -31,6 +31,9 @@
     └─ StoreError                  the repository's place
        ├─ StoreMissingError        nothing there
        ├─ StoreFullError           no room: retry once there is
+       │  └─ QuotaError            a receiver gives this host no more room: its operator decides
+       ├─ StoreRefusedError        a receiver does not let this certificate do that
+       ├─ ClockOffsetError         the clocks of host and receiver differ too much
        ├─ ObjectExistsError        a create-only name is taken
        └─ KeyMissingError          the key for this is not at hand
 
@@ -277,6 +280,26 @@ class StoreFullError(StoreError):
 
     code = "E-REPO-FULL"
     transient = False
+
+
+class QuotaError(StoreFullError):
+    """A receiver gives this host no more room; its operator raises the quota or prunes."""
+
+    code = "E-QUOTA"
+
+
+class StoreRefusedError(StoreError):
+    """A receiver does not let this certificate do that; its operator decides."""
+
+    code = "E-ROLE"
+    exit_code = 77
+    retryable = False
+
+
+class ClockOffsetError(StoreError):
+    """The clocks of host and receiver differ too much for the times of points to be trusted."""
+
+    code = "E-CLOCK"
 
 
 class ObjectExistsError(StoreError):

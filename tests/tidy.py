@@ -19,7 +19,7 @@ LAYERS = (
     {"keep_rules", "metric_table", "model", "packing", "s3_url", "toml_lines"},
     {"blocks", "ports"}, {"runtime", "config"}, {"metrics", "pki"},
     {"cycle", "parse", "ship", "store", "restore", "export", "files", "control"},
-    {"maintain"}, {"shipping"}, {"pipeline"}, {"service"}, {"daemon"}, {"__main__"},
+    {"maintain", "receive"}, {"shipping"}, {"pipeline"}, {"service"}, {"daemon"}, {"__main__"},
 )  # fmt: skip
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 CTL_MAY_IMPORT = {

@@ -1,0 +1,1 @@
+"""The receiver: keeps the repositories of many hosts, and lets none of them harm its own."""

@@ -1,0 +1,119 @@
+"""The receiver: builds its parts, starts them, ends them in good order. Edge.
+
+start   configuration, certificates → listen → READY
+SIGHUP  both are read again; what is wrong with them is told, and the old ones stay
+stop    no new connections → requests under way end → closed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+
+from blocksnapd.config_receive import load_receive
+from blocksnapd.control.metrics_http import MetricsServer
+from blocksnapd.errors import BlocksnapError, StoreMissingError
+from blocksnapd.receive.application import Application
+from blocksnapd.receive.metrics import ReceiveMetrics
+from blocksnapd.receive.places import Places
+from blocksnapd.receive.serving import Serving, caller_of_certificate, server_context
+from blocksnapd.runtime import notify
+from blocksnapd.runtime.clock import SystemClock
+
+if TYPE_CHECKING:
+    from blocksnapd.config_receive import ReceiveConfig
+
+log = logging.getLogger(__name__)
+
+THREADS = 32  # each waits for the disk on behalf of one request
+
+
+class Receiver:
+    """The parts of one receiver. Event loop only."""
+
+    def __init__(self, config: ReceiveConfig) -> None:
+        self.config = config
+        self.places = Places(lambda: self.config)
+        self.metrics = ReceiveMetrics(CollectorRegistry())
+        application = Application(self.places, caller_of_certificate, told=self.metrics.request)
+        self.serving = Serving(application.build())
+
+    async def start(self) -> list[tuple[str, int]]:
+        """Listen; return where.
+
+        Raises:
+            BlocksnapError: a certificate, the directory or an address cannot be used.
+        """
+        _check_root(self.config.receive.root)
+        context = await asyncio.to_thread(server_context, self.config.pki)
+        await self.serving.start()
+        return await self.serving.listen(self.config.receive.listen, context)
+
+    async def reload(self) -> None:
+        """Take the configuration and the certificates as they are now, or leave all as it is."""
+        try:
+            config = await asyncio.to_thread(load_receive, self.config.path)
+            context = await asyncio.to_thread(server_context, config.pki)
+        except BlocksnapError as error:
+            log.error("nothing was reloaded: %s", error.sentences())
+            self.metrics.reloaded(is_good=False)
+            return
+        fixed = {"listen": self.config.receive.listen, "root": self.config.receive.root}
+        receive = config.receive.model_copy(update=fixed)
+        if receive != config.receive:
+            log.warning("[receive] listen and root are taken up by a restart only")
+        self.config = config.model_copy(update={"receive": receive})
+        await self.serving.reload(context)
+        self.metrics.reloaded(is_good=True)
+        log.info("configuration and certificates were read again")
+
+
+async def run_receiver(config: ReceiveConfig) -> None:
+    """Keep what hosts send until SIGTERM or SIGINT.
+
+    Raises:
+        BlocksnapError: the receiver could not start.
+    """
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(THREADS, "receive"))
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    receiver = Receiver(config)
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = asyncio.create_task(receiver.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(receiver.serving.stop)
+        where = await receiver.start()
+        endpoint = MetricsServer(receiver.metrics.registry)
+        stack.push_async_callback(endpoint.stop)
+        await endpoint.start(config.receive.metrics)
+        told = ", ".join(f"{host}:{tcp_port}" for host, tcp_port in where)
+        watchdog = asyncio.create_task(notify.feed_watchdog(SystemClock(), lambda: True))
+        stack.callback(watchdog.cancel)
+        notify.ready(f"listening on {told}")
+        log.info("ready: listening on %s", told)
+        await stop.wait()
+        notify.stopping("ending the requests under way")
+
+
+def _check_root(root: str) -> None:
+    if not os.path.isdir(root):
+        raise StoreMissingError(
+            f"there is no directory {root} to keep repositories in",
+            effect="The receiver did not start; sources keep their snapshots meanwhile.",
+            hint="Mount it, make it, or name another under [receive] root.",
+        )

@@ -1,0 +1,103 @@
+"""How many bytes the objects of a host take, so that nobody takes more than the quota. Edge.
+
+Counted by a walk through its directory when that is first asked for, and from then on by what is
+put. Maintenance is another process and frees room; so before anybody is refused, and now and then,
+the walk is made again. Thread-safe.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from blocksnapd.errors import QuotaError
+from blocksnapd.units import format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+COUNT_AGAIN_S = 3600.0
+LOOK_AGAIN_S = 30.0  # before a refusal, but no more often
+
+
+class Usage:
+    """The bytes below ``root``, and those on their way there."""
+
+    def __init__(self, root: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._root, self._clock = root, clock
+        self._lock = threading.Lock()
+        self._used: int | None = None
+        self._reserved = 0
+        self._counted = 0.0
+
+    @property
+    def known(self) -> int | None:
+        """Bytes as last counted; None before."""
+        return self._used
+
+    def used(self) -> int:
+        """Return the bytes that are there or reserved; may walk."""
+        with self._lock:
+            return self._fresh(COUNT_AGAIN_S) + self._reserved
+
+    @contextmanager
+    def reserved(self, size: int, quota: int, host: str) -> Iterator[None]:
+        """Hold room for ``size`` bytes; what leaves this without an error was put there.
+
+        Raises:
+            QuotaError: there is none.
+        """
+        with self._lock:
+            used = self._fresh(COUNT_AGAIN_S)
+            if used + self._reserved + size > quota:
+                used = self._fresh(LOOK_AGAIN_S)
+            if used + self._reserved + size > quota:
+                raise QuotaError(
+                    f"the quota of host {host} is {format_size(quota)}, "
+                    f"{format_size(used + self._reserved)} of it are used and "
+                    f"{format_size(size)} more are wanted",
+                    effect="Nothing was committed; earlier points are untouched; the snapshot goes "
+                    "on tracking.",
+                    hint="On the receiver, raise the quota of the host or have its repository "
+                    "pruned; the next cycle tries again.",
+                )
+            self._reserved += size
+        is_there = False
+        try:
+            yield
+            is_there = True
+        finally:
+            with self._lock:
+                self._reserved -= size
+                if self._used is not None and is_there:
+                    self._used += size
+
+    def _fresh(self, age_s: float) -> int:
+        if self._used is None or self._clock() - self._counted > age_s:
+            self._used = _bytes_below(self._root)
+            self._counted = self._clock()
+        return self._used
+
+
+def _bytes_below(directory: str) -> int:
+    total = 0
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    total += _bytes_below(entry.path)
+                else:
+                    total += _size(entry)
+    except (FileNotFoundError, NotADirectoryError):
+        return total
+    return total
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return 0  # collected meanwhile
