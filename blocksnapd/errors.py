@@ -294,12 +294,14 @@ class StoreRefusedError(StoreError):
     code = "E-ROLE"
     exit_code = 77
     retryable = False
+    transient = False
 
 
 class ClockOffsetError(StoreError):
     """The clocks of host and receiver differ too much for the times of points to be trusted."""
 
     code = "E-CLOCK"
+    transient = False
 
 
 class ObjectExistsError(StoreError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from blocksnapd.model import NO_ACCESS
 from blocksnapd.s3_url import is_s3
 from blocksnapd.store.files import LocalStore, is_local, local_path
+from blocksnapd.store.receiver import is_receiver, open_receiver
 from blocksnapd.store.s3 import S3Store
 from blocksnapd.store.steady import SteadyStore, line_to
 
@@ -29,6 +30,8 @@ def open_store(url: str, access: Access = NO_ACCESS) -> ObjectStore:
     """
     if is_s3(url):
         return SteadyStore(S3Store(url, access), line_to(url, access.traffic))
+    if is_receiver(url):
+        return SteadyStore(open_receiver(url, access), line_to(url, access.traffic))
     store = LocalStore(local_path(url))
     return SteadyStore(store, line_to(url, access.traffic)) if access.traffic.limits else store
 

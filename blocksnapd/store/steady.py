@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
 
 from blocksnapd.errors import ObjectExistsError, RepositoryFormatError, StoreError
 from blocksnapd.pace import FREE_TRAFFIC, RETRY_S_MAX, Pacer, Traffic, backoff_s, patience_s
@@ -238,6 +238,19 @@ class _Call(Generic[T]):
             self._undo(self._value[0])
 
 
+@runtime_checkable
+class PutsAlong(Protocol):
+    """A place that finds its own object when a put is repeated, and need not let it be read."""
+
+    def put_along(
+        self,
+        name: str,
+        parts: Sequence[bytes | memoryview],
+        pace: Callable[[Sequence[bytes | memoryview]], Iterable[bytes | memoryview]],
+    ) -> int:
+        """Do as ``put``; send ``parts`` as ``pace`` gives them."""
+
+
 class SteadyStore:
     """An ObjectStore over another one, along a line. Thread-safe."""
 
@@ -256,6 +269,8 @@ class SteadyStore:
         def put(moved: Moved) -> int:
             nonlocal tries
             tries += 1
+            if isinstance(self._inner, PutsAlong):
+                return self._inner.put_along(name, held, lambda p: self._line.paced(p, moved))
             try:
                 return self._inner.put(name, self._line.paced(held, moved))
             except ObjectExistsError:

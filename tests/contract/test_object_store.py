@@ -1,4 +1,4 @@
-"""What every ObjectStore must do: directory, object storage, and the fake that stands in."""
+"""What every ObjectStore must do: directory, object storage, receiver, the fake in their stead."""
 
 from __future__ import annotations
 
@@ -19,18 +19,27 @@ from blocksnapd.store.names import pack_name
 from blocksnapd.store.s3 import S3Store
 from blocksnapd.store.steady import Line, SteadyStore
 from tests.fakes.memory_objects import MemoryObjects
+from tests.receive.running import Running
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from blocksnapd.store.objects import ObjectStore
 
 
-@pytest.fixture(params=["local", "memory", "steady", "s3"])
-def store(request, tmp_path) -> ObjectStore:
+@pytest.fixture(params=["local", "memory", "steady", "s3", "receiver", "steady receiver"])
+def store(request, tmp_path) -> Iterator[ObjectStore]:
     if request.param == "s3":
-        return request.getfixturevalue("seaweed").store()
-    if request.param == "steady":
-        return SteadyStore(LocalStore(str(tmp_path)), Line())
-    return LocalStore(str(tmp_path)) if request.param == "local" else MemoryObjects()
+        yield request.getfixturevalue("seaweed").store()
+    elif request.param == "steady":
+        yield SteadyStore(LocalStore(str(tmp_path)), Line())
+    elif request.param.endswith("receiver"):
+        with Running(tmp_path) as receiver:
+            (receiver.root / "db01").mkdir()
+            reached = receiver.store("maintainer")
+            yield SteadyStore(reached, Line()) if "steady" in request.param else reached
+    else:
+        yield LocalStore(str(tmp_path)) if request.param == "local" else MemoryObjects()
 
 
 def test_what_was_put_is_what_is_got(store):

@@ -132,7 +132,7 @@ class Running:
     def opened(self, dialer: object, **more: object) -> ReceiverStore:
         """Return the place as reached by ``dialer``; closed with the receiver."""
         url = f"https://127.0.0.1:{self.tcp_port}/"
-        store = ReceiverStore(url, dialer, **{"waits_s": (0.0,), **more})  # type: ignore[arg-type]
+        store = ReceiverStore(url, dialer, **more)  # type: ignore[arg-type]
         self._stores.append(store)
         return store
 

@@ -53,7 +53,7 @@ async def receiver(config):
 def reach(receiver, authority, signed) -> ReceiverStore:
     listen = receiver.config.receive.listen[0]
     dialer = TlsDialer("127.0.0.1", listen.tcp_port, authority.access(signed))
-    return ReceiverStore("https://r", dialer, waits_s=())
+    return ReceiverStore("https://r", dialer)
 
 
 async def test_certificates_are_rotated_while_connections_are_open(
@@ -110,7 +110,6 @@ async def test_who_has_no_good_certificate_does_not_get_in(receiver, authority, 
             "https://r",
             TlsDialer("127.0.0.1", receiver.config.receive.listen[0].tcp_port,
                       authority.access(signed).__class__(ca=authority.ca)),
-            waits_s=(),
         )  # fmt: skip
     with pytest.raises(StoreError):
         await asyncio.to_thread(store.list_names, "g/vol/")
