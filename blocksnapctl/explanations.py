@@ -194,6 +194,22 @@ CODES: Final = {
         "Changes since the newest point exist only on this host; they stay tracked.",
         "Make room, or keep less: blocksnapctl prune VOLUME --dry-run shows what that frees.",
     ),
+    "E-QUOTA": Explanation(
+        "The receiver gives this host no more room than its quota.",
+        "Changes since the newest point exist only on this host; they stay tracked.",
+        "On the receiver, raise the host's quota or keep less of it; the next cycle tries again.",
+    ),
+    "E-ROLE": Explanation(
+        "A receiver does not let the certificate that was shown do that.",
+        "Nothing was read or written.",
+        "Restore with a reader's certificate; prune and verify on the receiver.",
+    ),
+    "E-CLOCK": Explanation(
+        "The clocks of this host and of the receiver differ by more than the receiver allows.",
+        "No point is made: with a wrong time it would be kept or dropped wrongly. Changes stay "
+        "tracked.",
+        "Set both clocks, best by NTP; the next cycle tries again.",
+    ),
     "E-EXISTS": Explanation(
         "A name that is written once is taken: another writer was there, or a crash in between.",
         "Nothing was overwritten.",
