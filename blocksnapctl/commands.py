@@ -17,6 +17,7 @@ from blocksnapctl.files import cp, ls
 from blocksnapctl.following import follow
 from blocksnapctl.pausing import pause, resume
 from blocksnapctl.pruning import hold, prune, release, undelete
+from blocksnapctl.reloading import reload
 from blocksnapctl.restoring import restore
 from blocksnapctl.viewing import view
 from blocksnapctl.waiting import wait
@@ -314,5 +315,5 @@ VERBS: dict[str, Callable[[Context], int]] = {
     "ls": ls, "cp": cp, "mount": mount, "unmount": unmount, "pause": pause, "resume": resume,
     "drill": drill, "report": report,
     "view": view, "prune": prune, "hold": hold, "release": release, "undelete": undelete,
-    "explain": explain, "check": check, "wait": wait, "version": version,
+    "explain": explain, "check": check, "wait": wait, "version": version, "reload": reload,
 }  # fmt: skip

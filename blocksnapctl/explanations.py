@@ -89,8 +89,10 @@ CODES: Final = {
     ),
     "E-HOOK": Explanation(
         "A hook failed, and the configuration wants no point without it (on_error = 'fail-run').",
-        "No point was made. Changes go on being tracked from the last one; the hooks marked always ran.",
-        "See what it said: blocksnapctl runs. With on_error = 'continue' a point is made all the same.",
+        "No point was made. Changes go on being tracked from the last one; the hooks marked "
+        "always ran.",
+        "See what it said: blocksnapctl runs. With on_error = 'continue' a point is made all the "
+        "same.",
     ),
     "E-HOOK-SKIP": Explanation(
         "A hook asked to skip a run: by status 75, or by failing with on_error = 'skip-run'.",

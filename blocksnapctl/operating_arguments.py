@@ -28,6 +28,7 @@ def operating(verb: _Verb) -> None:
     check.add_argument("volumes", nargs="*", metavar="VOLUME")
     wait = verb("wait", "Wait until a run is done; its result is ours.")
     wait.add_argument("item", metavar="RUN|VOLUME", help="of a volume the run under way")
+    verb("reload", "Let the daemon take its changed configuration up; no run is dropped.")
     verb("version", "Tell the versions of this program and of the daemon.")
     _passed_on(verb)
 
@@ -42,8 +43,8 @@ def _passed_on(verb: _Verb) -> None:
     cow = verb("cow", "Make, attach or remove the configured COW space.")
     cow.add_argument("action", choices=["create", "attach", "remove"])
     cow.add_argument("names", nargs="*", metavar="NAME", help="all of them when left out")
-    config = verb("config", "Check the configuration, show what holds, or the schema of the file.")
-    config.add_argument("action", choices=["check", "show", "schema"])
+    config = verb("config", "Check or show the configuration, or what a reload would change.")
+    config.add_argument("action", choices=["check", "show", "diff", "schema"])
     for added in (doctor, cow, config):
         _file(added)
 

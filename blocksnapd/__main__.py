@@ -2,7 +2,7 @@
 
 blocksnapd [run] [--config FILE]                    protect the configured volumes
 blocksnapd check [--config FILE]                    check the configuration
-blocksnapd config check|show|schema [--config FILE]   check it, show what holds, what may be written
+blocksnapd config check|show|diff|schema [--config FILE]   check it, show what holds or differs
 blocksnapd init URL --keys DIR [--passphrase]       make a repository and its keys
 blocksnapd cow create|attach|remove [NAME]          the configured COW space
 blocksnapd doctor [--fix] [--config FILE]           find and repair half-done states
@@ -81,8 +81,10 @@ def _parser() -> argparse.ArgumentParser:
 
     add("run", _run, "protect the configured volumes (the default)")
     add("check", _check, "check the configuration, change nothing")
-    config = add("config", _config, "check the configuration, show what holds or may be written")
-    config.add_argument("action", choices=["check", "show", "schema"])
+    config = add(
+        "config", _config, "check the configuration, show what holds, differs, may be written"
+    )
+    config.add_argument("action", choices=["check", "show", "diff", "schema"])
     config.add_argument("--json", action="store_true", help="one JSON document")
     init = add("init", _init, "make a repository and its keys")
     init.add_argument("url", help="a directory that is empty or does not exist yet")
@@ -140,6 +142,13 @@ def _config(arguments: argparse.Namespace) -> None:
         _check(arguments)
     elif arguments.action == "schema":
         print(json.dumps(config_view.json_schema(), indent=None if arguments.json else 2))
+    elif arguments.action == "diff":
+        from blocksnapd.service.config_diff import differing
+
+        found = asyncio.run(differing(load(arguments.config)))
+        document = {"schema": SCHEMA, "path": arguments.config, "differences": found}
+        same = "a reload would change nothing"
+        print(json.dumps(document) if arguments.json else "\n".join(found) or same)
     else:
         settled = config_view.settled(load(arguments.config))
         document = {"schema": SCHEMA, "path": arguments.config, "settings": settled}

@@ -201,7 +201,7 @@ class Bandwidth(Frozen):
     """One of ``bandwidth``: bytes per second sent at most; ``when`` in the host's own time."""
 
     limit: Annotated[int, _from_text(parse_rate, "'40 MiB/s'"), Field(ge=16 * KIB)]
-    when: Annotated[Window | None, BeforeValidator(_window)] = None
+    when: Annotated[Window | None, _in_text(_window)] = None
 
 
 class Target(Frozen):

@@ -6,6 +6,7 @@ in, so that two configurations compare line by line. There is no secret in any: 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -72,7 +73,14 @@ def json_schema() -> dict[str, Any]:
 def _item(value: object) -> object:
     if isinstance(value, Rule):
         return value.text
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, BaseModel):
+        return {name: _item(getattr(value, name)) for name in type(value).model_fields}
+    if dataclasses.is_dataclass(value):
+        names = (field.name for field in dataclasses.fields(value))
+        return {name: _item(getattr(value, name)) for name in names}
+    if isinstance(value, frozenset):
+        return sorted(value)
+    return [_item(inner) for inner in value] if isinstance(value, tuple) else value
 
 
 def _without_foreign(value: Any) -> Any:

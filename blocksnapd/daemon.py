@@ -25,7 +25,7 @@ from blocksnapd.control.server import ControlServer
 from blocksnapd.cycle.hook_journal import HookJournal
 from blocksnapd.cycle.hook_runner import HookRunner
 from blocksnapd.cycle.lvm import Lvm
-from blocksnapd.errors import HostError
+from blocksnapd.errors import BlocksnapError, HostError
 from blocksnapd.maintain.prune import Pruner
 from blocksnapd.maintain.verify_runs import VerifyRuns
 from blocksnapd.metrics import Metrics
@@ -42,6 +42,7 @@ from blocksnapd.service.pausing import Pausing
 from blocksnapd.service.plans import PlanBook
 from blocksnapd.service.prune_answers import Pruners
 from blocksnapd.service.pruning import Pruning
+from blocksnapd.service.reloading import Reloader
 from blocksnapd.service.runs import RunBook
 from blocksnapd.service.state_lock import state_lock
 from blocksnapd.service.targets import TargetWatch
@@ -93,7 +94,8 @@ async def _run_daemon(config: Config) -> None:
     metrics = Metrics(CollectorRegistry())
     metrics.configure(config)
     book = RunBook(clock)
-    tasks = _volume_tasks(config, book=book, metrics=metrics, events=events, clock=clock)
+    make = _task_maker(config, book=book, metrics=metrics, events=events, clock=clock)
+    tasks = {name: make(config, name) for name in config.volumes}
     targets = TargetWatch(config.targets, metrics, clock)
     plans = PlanBook(os.path.join(config.daemon.state_dir, "plans"))
     pruning = Pruning(plans, book, say=events.say, metrics=metrics)
@@ -109,13 +111,19 @@ async def _run_daemon(config: Config) -> None:
     maintenance = MaintenanceTask(
         config, operations.refresh, metrics=metrics, say=events.say, clock=clock
     )
+    supervisor = Supervisor()
+    reloader = Reloader(
+        config, tasks, make, supervisor.passing, others=[targets, pruners, drills, maintenance],
+        metrics=metrics, say=events.say, clock=clock,
+    )  # fmt: skip
+    operations.reloading = reloader
     async with contextlib.AsyncExitStack() as stack:
         await _serve(
             stack, operations, access, sockets,
             are_ours=not handed_in, answered=metrics.answered,
         )  # fmt: skip
         await _serve_metrics(stack, metrics, config, events)
-        async with Supervisor() as supervisor:
+        async with supervisor:
             supervisor.eternal("events", events.write_forever())
             opening = [supervisor.passing(f"open {n}", t.open()) for n, t in tasks.items()]
             await _wait_until_open(opening)
@@ -123,14 +131,15 @@ async def _run_daemon(config: Config) -> None:
             supervisor.eternal("targets", targets.run())
             supervisor.eternal("maintenance", maintenance.run())
             supervisor.eternal("drills", drills.run())
-            running = [supervisor.passing(f"volume {n}", t.run()) for n, t in tasks.items()]
+            reloader.start()
             supervisor.eternal("watchdog", notify.feed_watchdog(clock, _is_alive(tasks, clock)))
+            supervisor.eternal("reload", _reload_on_signal(reloader))
             supervisor.eternal("status", _tell_status(operations, clock))
             operations.is_ready = True
             notify.ready(format_count(len(tasks), "volume"))
             log.info("ready: %d volumes", len(tasks))
             await stop.wait()
-            await _stop_volumes(tasks, running)
+            await _stop_volumes(reloader)
             await pruning.close()
             await drills.close()
             events.say("stopped", "the daemon stopped in good order")
@@ -230,15 +239,18 @@ async def _serve_metrics(
     stack.push_async_callback(endpoint.stop)
 
 
-def _volume_tasks(
+def _task_maker(
     config: Config, *, book: RunBook, metrics: Metrics, events: EventLog, clock: SystemClock
-) -> dict[str, VolumeTask]:
-    freezes = [v.cow.freeze_max_s for v in config.volumes.values() if v.cow]
-    lvm = Lvm(suspend_s_max=max(freezes, default=2.0))
+) -> Callable[[Config, str], VolumeTask]:
+    """Return what makes the task of a volume, at start and after a reload."""
+    slots, lvm = asyncio.Semaphore(config.daemon.max_parallel_runs), Lvm()
     runner = HookRunner()
-    slots = asyncio.Semaphore(config.daemon.max_parallel_runs)
-    return {
-        name: VolumeTask(
+
+    def make(config: Config, name: str) -> VolumeTask:
+        settings = config.volumes[name]
+        freezes = [v.cow.freeze_max_s for v in config.volumes.values() if v.cow]
+        lvm.suspend_s_max = max(freezes, default=2.0)
+        return VolumeTask(
             settings,
             VolumeOpener(config, settings, lvm=lvm, clock=clock, say=events.say),
             book=book,
@@ -251,8 +263,8 @@ def _volume_tasks(
                 settings, runner, HookJournal(state_directory(config, name)), metrics, events.say
             ),
         )
-        for name, settings in config.volumes.items()
-    }
+
+    return make
 
 
 async def _wait_until_open(opening: list[asyncio.Task[None]]) -> None:
@@ -264,20 +276,29 @@ async def _wait_until_open(opening: list[asyncio.Task[None]]) -> None:
             log.warning("%s takes long: does its target answer?", straggler.get_name())
 
 
-async def _stop_volumes(tasks: dict[str, VolumeTask], running: list[asyncio.Task[None]]) -> None:
+async def _reload_on_signal(reloader: Reloader) -> None:
+    """Reload at each SIGHUP; what is wrong with the configuration is in the log."""
+    hangup = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        notify.reloading()
+        with contextlib.suppress(BlocksnapError):
+            await reloader.reload()
+        notify.ready(format_count(len(reloader.config.volumes), "volume"))
+
+
+async def _stop_volumes(reloader: Reloader) -> None:
     notify.stopping("ending the step under way")
     notify.extend_timeout(STOP_S_MAX)
-    for task in tasks.values():
-        task.stop()
-    if running:
-        _, late = await asyncio.wait(running, timeout=STOP_S_MAX)
-        for straggler in late:
-            log.warning("%s did not end in time", straggler.get_name())
+    for name in await reloader.stop(STOP_S_MAX):
+        log.warning("volume %s did not end in time", name)
 
 
 def _has_point(tasks: dict[str, VolumeTask]) -> Callable[[str], bool]:
     def check(name: str) -> bool:
-        opened = tasks[name].opened
+        opened = tasks[name].opened if name in tasks else None
         return opened is not None and opened.catalogue.newest() is not None
 
     return check

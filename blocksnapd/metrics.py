@@ -39,8 +39,11 @@ class Metrics:
         self._gauges["build_info"].labels(__version__, platform.python_version()).set(1)
 
     def configure(self, config: Config) -> None:
-        """Make every series of the configured volumes and targets exist."""
+        """Make every series of the configured volumes and targets exist, and no others."""
         self.config_read(is_good=True)
+        self._forget_others(
+            {"volume": set(config.volumes), "target": set(config.targets), "space": set(config.cow)}
+        )
         self._start({"target": tuple(config.targets)})
         for name, space in config.cow.items():
             self._gauges["cow_disk_reserve_bytes"].labels(name).set(space.reserve)
@@ -64,6 +67,18 @@ class Metrics:
             for values in row.at_start(known):
                 if values:  # without labels a series exists as soon as its metric does
                     self._family(row).labels(*values)
+
+    def _forget_others(self, known: Mapping[str, set[str]]) -> None:
+        """Drop the series of what is configured no more: an alert on them would never end."""
+        for row in TABLE:
+            if not row.labels:
+                continue
+            family = self._family(row)
+            for sample in [s for found in family.collect() for s in found.samples]:
+                if any(name in known and sample.labels.get(name) not in known[name]
+                       for name in row.labels):  # fmt: skip
+                    with suppress(KeyError):  # a histogram has many samples of one series
+                        family.remove(*(sample.labels[name] for name in row.labels))
 
     def _family(self, row: Row) -> Gauge | Counter | Histogram:
         if row.kind == "gauge":

@@ -38,6 +38,12 @@ def test_what_differs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_every_setting_goes_through_json_and_back(example: Path) -> None:
+    found = settled(load(str(example)))
+    assert json.loads(json.dumps(found)) == found
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_every_example_is_of_the_schema(example: Path) -> None:
     jsonschema.validate(tomllib.loads(example.read_text()), json_schema())
 

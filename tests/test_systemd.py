@@ -30,7 +30,9 @@ def service() -> configparser.SectionProxy:
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
     """The unit with a program that exists here, as systemd-analyze looks for it."""
-    text = (UNITS / "blocksnapd.service").read_text().replace("/usr/bin/blocksnapd", "/bin/true")
+    text = (UNITS / "blocksnapd.service").read_text()
+    for program in ("/usr/bin/blocksnapd", "/usr/bin/blocksnapctl"):
+        text = text.replace(program, "/bin/true")
     (tmp_path / "blocksnapd.service").write_text(text)
     shutil.copy(UNITS / "blocksnapd.socket", tmp_path)
     return tmp_path

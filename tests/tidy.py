@@ -51,6 +51,8 @@ TESTED_THROUGH = {
     "blocksnapd.cycle.volume_repair": "tests.lab.test_lvm_kill",
     "blocksnapd.export.connection": "tests.export.test_server",
     "blocksnapd.runtime.process": "tests.flow.test_scan_flow",
+    "blocksnapd.service.config_diff": "tests.flow.test_reload_flow",
+    "blocksnapd.service.reloading": "tests.flow.test_reload_flow",
     "blocksnapd.service.checkup": "tests.flow.test_scan_flow",
     "blocksnapd.service.drill_run": "tests.flow.test_drill_flow",
     "blocksnapd.service.merging": "tests.lab.test_merge",

@@ -64,7 +64,9 @@ class _Step(BaseModel):
     ]  # fmt: skip
 
 
-class _Drill(BaseModel):
+class DrillBody(BaseModel):
+    """The evidence as it has to be."""
+
     model_config = ConfigDict(extra="ignore", strict=True)
     id: Annotated[str, Field(pattern="^d-[0-9a-f]{8}$")]
     volume: Annotated[_Text, Field(min_length=1)]
@@ -88,7 +90,7 @@ def read_drill(data: bytes | str) -> Drill:
         FormatError: it is none.
     """
     try:
-        found = _Drill.model_validate(json.loads(data))
+        found = DrillBody.model_validate(json.loads(data))
         for moment in (found.started, found.ended, found.point_time):
             parse_time(moment)
     except (ValidationError, ValueError, RecursionError) as error:

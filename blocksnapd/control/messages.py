@@ -5,7 +5,7 @@ HTTP/1.1 with JSON over a Unix socket; streams are lines of JSON. Every document
 what it does not know. Times are RFC 3339 in UTC with milliseconds, sizes are bytes,
 durations are seconds.
 
-Rule of this file: the standard library and ``errors`` only, and little of it. The command
+Rule of this file: the standard library, ``errors`` and messages only, and little of it. The command
 line client imports it and starts in a blink.
 """
 
@@ -14,9 +14,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
+from blocksnapd.control.pause_messages import Paused  # noqa: TC001 - schemas are made of it
+
 if TYPE_CHECKING:
     from blocksnapd import errors
-    from blocksnapd.control.pause_messages import Paused
 
 SCHEMA: Final = 1
 DEFAULT_SOCKET: Final = "/run/blocksnap/control.sock"
@@ -27,9 +28,8 @@ JSON_TYPE: Final = "application/json"
 LINES_TYPE: Final = "application/x-ndjson"
 PROBLEM_TYPE: Final = "application/problem+json"
 
-RunKind = Literal[
-    "cycle", "restore", "in-place", "view", "verify", "prune", "export", "copy", "drill"
-]
+RunKind = Literal["cycle", "restore", "in-place", "view", "verify", "prune", "export", "copy",
+                  "drill"]  # fmt: skip
 RunState = Literal["queued", "running", "done"]
 RunResult = Literal["success", "warning", "failed", "skipped", "cancelled"]
 VolumeState = Literal["protected", "late", "failing", "seeding", "unprotected"]

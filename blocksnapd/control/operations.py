@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from blocksnapd.control.documents import ConfigTold, Reloaded
     from blocksnapd.control.drill_messages import Drill
     from blocksnapd.control.messages import (
         Event,
@@ -164,6 +165,23 @@ class Operations(Protocol):
 
     def events(self, since: int, *, follow: bool) -> AsyncGenerator[Event, None]:
         """Yield events with ``seq`` above ``since``; with ``follow`` go on for ever."""
+
+    def note(self, text: str, who: Who, *, volume: str) -> None:
+        """Keep what somebody changed, or tried to, where it can be looked up."""
+
+    async def config(self) -> ConfigTold:
+        """Return every setting that holds.
+
+        Raises:
+            NotFoundError: whoever answers has no configuration.
+        """
+
+    async def reload(self) -> Reloaded:
+        """Take the changed configuration up; runs under way go on.
+
+        Raises:
+            ConfigError: it is wrong; all goes on as before. NotFoundError: as ``config``.
+        """
 
     async def ready(self) -> bool:
         """Say whether start-up (crash recovery included) is behind us."""

@@ -20,6 +20,7 @@ from blocksnapd.control.messages import (
 from blocksnapd.errors import (
     BlocksnapError,
     BusyError,
+    ConfigError,
     KeyMissingError,
     NotAllowedError,
     NotFoundError,
@@ -39,7 +40,7 @@ FIRST_LINE_S = 0.5
 _HEADERS = {API_HEADER: str(SCHEMA), "Cache-Control": "no-store"}
 _STATUSES: dict[type[BlocksnapError], int] = {
     UsageError: 400, NotAllowedError: 403, KeyMissingError: 403, NotFoundError: 404,
-    RefusedError: 409, BusyError: 503,
+    RefusedError: 409, ConfigError: 409, BusyError: 503,
 }  # fmt: skip
 _USAGE_STATUSES = range(400, 500)
 
@@ -80,10 +81,13 @@ def from_aiohttp(error: web.HTTPException) -> web.Response:
     """Return problem+json for what aiohttp itself refused: unknown path, body too large …."""
     is_usage = error.status in _USAGE_STATUSES and error.status != 404
     kind: type[BlocksnapError] = UsageError if is_usage else NotFoundError
-    return problem_reply(
-        kind(f"{error.status} {error.reason}", hint="The paths are listed in the documentation."),
+    reply = problem_reply(
+        kind(f"{error.status} {error.reason}", hint="What there is, tells /v1/openapi.json."),
         status=error.status,
     )
+    if allow := error.headers.get("Allow"):
+        reply.headers["Allow"] = allow
+    return reply
 
 
 async def stream(

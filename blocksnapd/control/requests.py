@@ -42,21 +42,29 @@ class _Policy(_Body):
     undelete: Annotated[float, Field(gt=0, le=1e9)] | None = None
 
 
-class _HoldRequest(_Body):
+class HoldBody(_Body):
+    """POST /v1/points/{selector}/hold."""
+
     until: str | None = None
     reason: Annotated[str, Field(max_length=REASON_LENGTH_MAX)] | None = None
 
 
-class _PauseRequest(_Body):
+class PauseBody(_Body):
+    """POST /v1/volumes/{volume}/pause."""
+
     seconds: Annotated[float, Field(gt=0, le=1e9)] | None = None
     reason: Annotated[str, Field(max_length=REASON_LENGTH_MAX)] | None = None
 
 
-class _ResumeRequest(_Body):
+class ResumeBody(_Body):
+    """POST /v1/volumes/{volume}/resume."""
+
     force: bool | None = None
 
 
-class _InPlaceRequest(_Body):
+class InPlaceBody(_Body):
+    """POST /v1/volumes/{volume}/in-place."""
+
     id: _Name | None = None
     point: _Name | None = None
     safety: _Name | None = None
@@ -64,7 +72,9 @@ class _InPlaceRequest(_Body):
     done: bool | None = None
 
 
-class _RunRequest(_Body):
+class RunBody(_Body):
+    """POST /v1/runs."""
+
     kind: RunKind
     volume: _Name | None = None
     point: _Name | None = None
@@ -96,13 +106,13 @@ class _RunRequest(_Body):
     damaged_list: _Path | None = None
 
 
-_NEEDED = {
+NEEDED = {
     "cycle": ("volume",), "restore": ("point", "to"), "in-place": ("point", "daemon"),
     "view": ("point", "daemon"),
     "verify": (), "prune": ("volume",), "export": (),
     "copy": ("point", "path", "to"), "drill": (),
 }  # fmt: skip
-_ALLOWED = {
+ALLOWED = {
     "cycle": {"volume", "tags", "full", "lease"},
     "in-place": {"point", "daemon", "merge"},
     "view": {"point", "daemon", "writable"},
@@ -132,12 +142,12 @@ def parse_run_request(body: bytes) -> RunRequest:
     Raises:
         UsageError: not JSON, or not such a request.
     """
-    found = _checked(_RunRequest, body, "Nothing was started.")
+    found = _checked(RunBody, body, "Nothing was started.")
     request = found.model_dump(exclude_none=True)
-    for key in _NEEDED[found.kind]:
+    for key in NEEDED[found.kind]:
         if key not in request:
             raise UsageError(f"a run of kind {found.kind!r} needs {key!r}")
-    for key in request.keys() - _ALLOWED[found.kind] - {"kind"}:
+    for key in request.keys() - ALLOWED[found.kind] - {"kind"}:
         raise UsageError(f"{key!r} means nothing for a run of kind {found.kind!r}")
     return cast("RunRequest", request)
 
@@ -149,7 +159,7 @@ def parse_hold(body: bytes) -> HoldRequest:
         UsageError: not JSON, or not such a request.
     """
     effect = "Nothing was changed."
-    found = _checked(_HoldRequest, body or b"{}", effect)
+    found = _checked(HoldBody, body or b"{}", effect)
     if found.until is not None:
         try:
             parse_time(found.until)
@@ -160,19 +170,19 @@ def parse_hold(body: bytes) -> HoldRequest:
 
 def parse_pause(body: bytes) -> PauseRequest:
     """Return the body of POST /v1/volumes/{volume}/pause; raises as ``parse_hold``."""
-    found = _checked(_PauseRequest, body or b"{}", "Nothing was changed.")
+    found = _checked(PauseBody, body or b"{}", "Nothing was changed.")
     return cast("PauseRequest", found.model_dump(exclude_none=True))
 
 
 def parse_resume(body: bytes) -> ResumeRequest:
     """Return the body of POST /v1/volumes/{volume}/resume; raises as ``parse_hold``."""
-    found = _checked(_ResumeRequest, body or b"{}", "Nothing was changed.")
+    found = _checked(ResumeBody, body or b"{}", "Nothing was changed.")
     return cast("ResumeRequest", found.model_dump(exclude_none=True))
 
 
 def parse_in_place(body: bytes) -> InPlaceRequest:
     """Return the body of POST /v1/volumes/{volume}/in-place; raises as ``parse_hold``."""
-    found = _checked(_InPlaceRequest, body, "Nothing was changed.")
+    found = _checked(InPlaceBody, body, "Nothing was changed.")
     if found.id is None and found.point is None:
         raise UsageError("what begins needs 'point'", effect="Nothing was changed.")
     return cast("InPlaceRequest", found.model_dump(exclude_none=True))

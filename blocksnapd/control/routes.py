@@ -1,36 +1,12 @@
 """The paths of the control server: request → question to the daemon → reply. Edge: aiohttp.
 
-    GET  /v1/status                      everything, from memory
-    GET  /v1/volumes                     every volume's part of it
-    GET  /v1/volumes/{volume}            one volume
-    GET  /v1/points[?volume=&all=1]      points, oldest first; all: forgotten ones too
-    GET  /v1/points/{selector}           the one point that a selector names
-    GET  /v1/points/{selector}/files     lines: file systems in it, or what is at ?path=
-    GET  /v1/runs[?volume=]              runs, newest first
-    GET  /v1/runs/{id}[?wait=30s]        one run, at once or when it is done
-    GET  /v1/runs/{id}/follow            lines: the run at each change, to its end
-    GET  /v1/events[?since=SEQ&follow=1] lines: what happened; negative: the last ones
-    GET  /v1/health/live, …/ready        200, or 503 until recovery is done
-    POST /v1/runs                        start or join a run
-    POST /v1/runs/{id}/cancel            stop one
-    POST /v1/points/{selector}/hold      let nothing drop it; …/release takes that back
-    POST /v1/points/{selector}/undelete  bring a forgotten one back
-    POST /v1/volumes/{volume}/pause      start no run by itself; …/resume takes that back
-    POST /v1/volumes/{volume}/in-place   a worker that writes to it begins, goes on, ends
-    POST /v1/volumes/{volume}/end-views  end what shows it as it was
-    GET  /v1/drills[?volume=&since=]     evidence of drills; POST: keep that of another one
-    GET  /v1/plans/{id}                  what a run of kind prune would do
-    POST /v1/plans/{id}/apply            do exactly that
-
-A volume's name and a selector go into a path percent-encoded: ``vg0%2Fhome``,
-``%2Fsrv%2Fdisk.img``, ``vg0%2Fhome%402026-11-22T14:05``. A bare slash within ``vg0/home`` is
-understood too.
+Which there are, and what they take and give, says ``route_table.py``. Whoever changes something is
+noted, with his process, in the event log.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import weakref
 from typing import TYPE_CHECKING
 
@@ -38,6 +14,8 @@ from aiohttp import web
 
 from blocksnapd.control import replies, requests, unix_socket
 from blocksnapd.control.messages import SCHEMA
+from blocksnapd.control.openapi import document
+from blocksnapd.control.route_table import ROUTES
 from blocksnapd.errors import BusyError, NotAllowedError
 
 if TYPE_CHECKING:
@@ -45,9 +23,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from blocksnapd.control.access import Access, Peer
+    from blocksnapd.control.messages import Who
     from blocksnapd.control.operations import Operations
-
-log = logging.getLogger(__name__)
 
 STREAMS_MAX = 64
 
@@ -65,35 +42,9 @@ class Routes:
     def application(self) -> web.Application:
         """Return the application with every path."""
         app = web.Application(middlewares=[self._guarded], client_max_size=requests.BODY_SIZE_MAX)
-        app.add_routes(
-            [
-                web.get("/v1/status", self._status),
-                web.get("/v1/volumes", self._volumes),
-                web.get("/v1/volumes/{volume:.+}", self._volume),
-                web.get("/v1/points", self._points),
-                web.get("/v1/points/{selector:.+}/files", self._files),
-                web.get("/v1/points/{selector:.+}", self._point),
-                web.get("/v1/runs", self._runs),
-                web.get("/v1/runs/{run}", self._run),
-                web.get("/v1/runs/{run}/follow", self._follow_run),
-                web.get("/v1/events", self._events),
-                web.get("/v1/health/live", self._live),
-                web.get("/v1/health/ready", self._ready),
-                web.get("/v1/drills", self._drills),
-                web.post("/v1/drills", self._keep_drill),
-                web.get("/v1/plans/{plan}", self._plan),
-                web.post("/v1/plans/{plan}/apply", self._apply_plan),
-                web.post("/v1/points/{selector:.+}/hold", self._hold),
-                web.post("/v1/points/{selector:.+}/release", self._release),
-                web.post("/v1/points/{selector:.+}/undelete", self._undelete),
-                web.post("/v1/volumes/{volume:.+}/pause", self._pause),
-                web.post("/v1/volumes/{volume:.+}/resume", self._resume),
-                web.post("/v1/volumes/{volume:.+}/in-place", self._in_place),
-                web.post("/v1/volumes/{volume:.+}/end-views", self._end_views),
-                web.post("/v1/runs", self._start_run),
-                web.post("/v1/runs/{run}/cancel", self._cancel_run),
-            ]
-        )
+        for route in ROUTES:
+            add = app.router.add_get if route.method == "GET" else app.router.add_post
+            add(route.pattern, getattr(self, f"_{route.name}"))
         return app
 
     @web.middleware
@@ -169,13 +120,13 @@ class Routes:
         wanted = requests.parse_run_request(await request.read())
         who = unix_socket.who(_peer(request))
         started = await self._operations.start_run(wanted, who)
-        log.info("%s asked for %s: run %s", _named(who), dict(wanted), started["id"])
+        self._note(who, f"asked for {dict(wanted)}: run {started['id']}", wanted.get("volume", ""))
         return replies.document(started, status=200 if started["joined"] else 201)
 
     async def _cancel_run(self, request: web.Request) -> web.Response:
         who = unix_socket.who(_peer(request))
         run = await self._operations.cancel_run(request.match_info["run"], who)
-        log.info("%s cancelled run %s", _named(who), run["id"])
+        self._note(who, f"cancelled run {run['id']}", run.get("volume", ""))
         return replies.document(run)
 
     async def _drills(self, request: web.Request) -> web.Response:
@@ -186,7 +137,7 @@ class Routes:
     async def _keep_drill(self, request: web.Request) -> web.Response:
         drill, who = requests.parse_drill(await request.read()), unix_socket.who(_peer(request))
         await self._operations.keep_drill(drill, who)
-        log.info("%s drilled %s: %s", _named(who), drill["volume"], drill["result"])
+        self._note(who, f"drilled {drill['volume']}: {drill['result']}", drill["volume"])
         return replies.document(drill, status=201)
 
     async def _plan(self, request: web.Request) -> web.Response:
@@ -195,51 +146,65 @@ class Routes:
     async def _apply_plan(self, request: web.Request) -> web.Response:
         who = unix_socket.who(_peer(request))
         plan = await self._operations.apply_plan(request.match_info["plan"], who)
-        log.info("%s applied %s of %s", _named(who), plan["id"], plan["volume"])
+        self._note(who, f"applied {plan['id']} of {plan['volume']}", plan["volume"])
         return replies.document(plan)
 
     async def _hold(self, request: web.Request) -> web.Response:
         wanted, who = requests.parse_hold(await request.read()), unix_socket.who(_peer(request))
         point = await self._operations.hold(request.match_info["selector"], wanted, who)
-        log.info("%s holds %s: %s", _named(who), point["id"], dict(wanted))
+        self._note(who, f"holds {point['id']}: {dict(wanted)}", point["volume"])
         return replies.document(point)
 
     async def _release(self, request: web.Request) -> web.Response:
         who = unix_socket.who(_peer(request))
         point = await self._operations.release(request.match_info["selector"], who)
-        log.info("%s released %s", _named(who), point["id"])
+        self._note(who, f"released {point['id']}", point["volume"])
         return replies.document(point)
 
     async def _undelete(self, request: web.Request) -> web.Response:
         who = unix_socket.who(_peer(request))
         point = await self._operations.undelete(request.match_info["selector"], who)
-        log.info("%s brought %s back", _named(who), point["id"])
+        self._note(who, f"brought {point['id']} back", point["volume"])
         return replies.document(point)
 
     async def _pause(self, request: web.Request) -> web.Response:
         wanted, who = requests.parse_pause(await request.read()), unix_socket.who(_peer(request))
         volume = await self._operations.pause(request.match_info["volume"], wanted, who)
-        log.info("%s paused %s: %s", _named(who), volume["volume"], dict(wanted))
+        self._note(who, f"paused {volume['volume']}: {dict(wanted)}", volume["volume"])
         return replies.document(volume)
 
     async def _resume(self, request: web.Request) -> web.Response:
         wanted, who = requests.parse_resume(await request.read()), unix_socket.who(_peer(request))
         volume = await self._operations.resume(request.match_info["volume"], wanted, who)
-        log.info("%s resumed %s: %s", _named(who), volume["volume"], dict(wanted))
+        self._note(who, f"resumed {volume['volume']}: {dict(wanted)}", volume["volume"])
         return replies.document(volume)
 
     async def _in_place(self, request: web.Request) -> web.Response:
         wanted, who = requests.parse_in_place(await request.read()), unix_socket.who(_peer(request))
         volume = request.match_info["volume"]
         told = await self._operations.in_place(volume, wanted, who)
-        log.info("%s restores %s in place: %s", _named(who), volume, dict(wanted))
+        self._note(who, f"restores {volume} in place: {dict(wanted)}", volume)
         return replies.document(told)
 
     async def _end_views(self, request: web.Request) -> web.Response:
         volume, who = request.match_info["volume"], unix_socket.who(_peer(request))
         found = await self._operations.end_views(volume, who)
-        log.info("%s ended the views of %s: %s", _named(who), volume, found["done"])
+        self._note(who, f"ended the views of {volume}: {found['done']}", volume)
         return replies.document(found)
+
+    async def _config(self, _: web.Request) -> web.Response:
+        return replies.document(await self._operations.config())
+
+    async def _reload(self, request: web.Request) -> web.Response:
+        who = unix_socket.who(_peer(request))
+        self._note(who, "asked for a reload of the configuration", "")
+        return replies.document(await self._operations.reload())
+
+    async def _openapi(self, _: web.Request) -> web.Response:
+        return replies.document(document())
+
+    def _note(self, who: Who, text: str, volume: str) -> None:
+        self._operations.note(f"{_named(who)} {text}", who, volume=volume)
 
     async def _stream(
         self, request: web.Request, source: AsyncGenerator[Any, None]
@@ -259,5 +224,5 @@ def _peer(request: web.Request) -> Peer:
     return unix_socket.peer_of(request.transport.get_extra_info("socket"))
 
 
-def _named(who: Any) -> str:
+def _named(who: Who) -> str:
     return f"{who['login'] or 'uid ' + str(who['uid'])} (pid {who['pid']})"

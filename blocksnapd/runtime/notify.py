@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import systemd.daemon as sd
@@ -25,6 +26,11 @@ STATUS_LENGTH_MAX = 200
 def ready(status: str) -> None:
     """Say that start-up, crash recovery included, is behind us."""
     _tell(f"READY=1\nSTATUS={_one_line(status)}")
+
+
+def reloading() -> None:
+    """Say that a reload began; ``ready`` ends it."""
+    _tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}\nSTATUS=reloading")
 
 
 def status(text: str) -> None:

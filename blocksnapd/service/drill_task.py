@@ -64,13 +64,17 @@ class DrillTask:
         self._due: dict[str, float] = {}
         self._working: dict[str, asyncio.Task[None]] = {}
 
+    def reconfigure(self, config: Config) -> None:
+        """Drill what ``config`` asks for from now on."""
+        self._config = config
+
     async def run(self) -> None:
         """Drill each volume when it is due, one after the other, for ever."""
         for drill in await asyncio.to_thread(self._book.drills):
             self._note(drill)
         await self._clock.sleep(FIRST_AFTER_S)
         while True:
-            for name, volume in self._config.volumes.items():
+            for name, volume in tuple(self._config.volumes.items()):
                 is_due = self._clock.now() >= self._due.get(name, 0.0)
                 if volume.drill is not None and is_due and self._has_point(name):
                     self._due[name] = self._clock.now() + RETRY_S

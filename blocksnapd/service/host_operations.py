@@ -23,6 +23,7 @@ from blocksnapd.service.status import volume_status
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from blocksnapd.control.documents import ConfigTold, Reloaded
     from blocksnapd.control.events import EventLog
     from blocksnapd.control.messages import (
         Event,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from blocksnapd.service.drill_task import DrillTask
     from blocksnapd.service.prune_answers import Pruners
     from blocksnapd.service.pruning import Pruning
+    from blocksnapd.service.reloading import Reloading
     from blocksnapd.service.runs import RunBook
     from blocksnapd.service.targets import TargetWatch
     from blocksnapd.service.volume_task import VolumeTask
@@ -77,6 +79,7 @@ class HostOperations(RunAnswers, PruneAnswers, DrillAnswers):
         PruneAnswers.__init__(self, pruning, clock)
         DrillAnswers.__init__(self, drills, drill_book)
         self._pruners = pruners
+        self.reloading: Reloading | None = None
         self._events = events
         self._clock = clock
         self._started = clock.now()
@@ -153,7 +156,7 @@ class HostOperations(RunAnswers, PruneAnswers, DrillAnswers):
 
     async def refresh(self, target: str) -> None:
         """Learn what maintaining ``target``, by another process, changed; trouble is logged."""
-        for name, task in self._tasks.items():
+        for name, task in tuple(self._tasks.items()):
             if task.settings.target != target or task.opened is None:
                 continue
             try:
@@ -210,6 +213,23 @@ class HostOperations(RunAnswers, PruneAnswers, DrillAnswers):
     def events(self, since: int, *, follow: bool) -> AsyncGenerator[Event, None]:
         """Yield events after ``since``."""
         return self._events.events(since, follow=follow)
+
+    def note(self, text: str, who: Who, *, volume: str) -> None:
+        """Put who changed something into the event log."""
+        self._events.say("asked", text, volume=volume, data={"who": dict(who)})
+
+    async def config(self) -> ConfigTold:
+        """Return every setting that holds."""
+        return self._reloaded_by().told()
+
+    async def reload(self) -> Reloaded:
+        """Take the changed configuration up."""
+        return await self._reloaded_by().reload()
+
+    def _reloaded_by(self) -> Reloading:
+        if self.reloading is None:
+            raise NotFoundError("this daemon has no file of its configuration")
+        return self.reloading
 
     async def ready(self) -> bool:
         """Say whether start-up is behind us."""

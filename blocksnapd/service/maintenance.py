@@ -54,11 +54,15 @@ class MaintenanceTask:
         self._config, self._refresh = config, refresh
         self._metrics, self._say, self._clock = metrics, say, clock
 
+    def reconfigure(self, config: Config) -> None:
+        """Maintain what ``config`` names from the next round on."""
+        self._config = config
+
     async def run(self) -> None:
         """Maintain every target that has a key for it, again and again."""
         await self._clock.sleep(min(FIRST_AFTER_S, self._config.maintenance.every_s))
         while True:
-            for name, target in self._config.targets.items():
+            for name, target in tuple(self._config.targets.items()):
                 if target.maintenance_key is not None:
                     await self.maintain(name)
             await self._clock.sleep(self._config.maintenance.every_s)

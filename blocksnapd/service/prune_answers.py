@@ -16,7 +16,7 @@ from blocksnapd.store.places import open_store
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from blocksnapd.config import Target
+    from blocksnapd.config import Config, Target
     from blocksnapd.control.messages import HoldRequest, Plan, Point, RunRequest, Started, Who
     from blocksnapd.ports import Clock
     from blocksnapd.service.pruning import Place, Pruning
@@ -91,6 +91,13 @@ class Pruners:
     def has(self, target: str) -> bool:
         """Return whether there is a key for it in the configuration."""
         return target in self._targets and self._targets[target].maintenance_key is not None
+
+    def reconfigure(self, config: Config) -> None:
+        """Open the targets of ``config`` from now on."""
+        with self._lock:
+            same = {n for n, t in config.targets.items() if self._targets.get(n) == t}
+            self._targets = config.targets
+            self._known = {name: found for name, found in self._known.items() if name in same}
 
     async def of(self, target: str) -> Pruner:
         """Return the one of ``target``.

@@ -11,7 +11,7 @@ from blocksnapd.store.repository import Repository
 from blocksnapd.store.steady import Counts, line_to
 
 if TYPE_CHECKING:
-    from blocksnapd.config import Target
+    from blocksnapd.config import Config, Target
     from blocksnapd.control.messages import TargetStatus
     from blocksnapd.metrics import Metrics
     from blocksnapd.ports import Clock
@@ -32,6 +32,12 @@ class TargetWatch:
             for name, t in targets.items()
         }
 
+    def reconfigure(self, config: Config) -> None:
+        """Look at the targets of ``config`` from now on, at each of them soon."""
+        fresh = TargetWatch(config.targets, self._metrics, self._clock)
+        kept = {n: self._seen[n] for n, t in config.targets.items() if self._targets.get(n) == t}
+        self._targets, self._seen = config.targets, fresh._seen | kept
+
     def messages(self) -> list[TargetStatus]:
         """Return every target as last seen."""
         return list(self._seen.values())
@@ -39,7 +45,7 @@ class TargetWatch:
     async def run(self) -> None:
         """Look for ever."""
         while True:
-            for name, target in self._targets.items():
+            for name, target in tuple(self._targets.items()):
                 await self.look(name, target)
             await self._clock.sleep(LOOK_INTERVAL_S)
 
@@ -54,6 +60,8 @@ class TargetWatch:
             message = error.sentences()
         except OSError as error:
             message = str(error)
+        if self._targets.get(name) != target:
+            return  # reconfigured meanwhile
         self._seen[name] = {
             "name": name,
             "url": target.url,

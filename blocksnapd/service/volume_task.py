@@ -80,7 +80,7 @@ class VolumeTask:
         self._asked: LiveRun | None = None
         self._wake = asyncio.Event()
         self._cycle: Cycle | None = None
-        self._is_stopping = False
+        self._is_stopping = self._is_retired = False
         self._opening: asyncio.Future[Opened] | None = None
         self._is_outdated = False
 
@@ -94,12 +94,10 @@ class VolumeTask:
             RefusedError: the volume is restored in place, by somebody without this ``lease``.
         """
         self.pausing.check_asked(lease)
-        if self._is_stopping:
-            raise BusyError(
-                "the daemon is stopping", effect="No point is made.",
-                hint="Ask again once it is back.",
-            )  # fmt: skip
         active = self._book.active("cycle", self.settings.name)
+        if self._is_stopping or (self._is_retired and active is None):
+            what = "the daemon is stopping" if self._is_stopping else "its settings are changing"
+            raise BusyError(what, effect="No point is made.", hint="Ask again in a moment.")
         if active is not None:
             active.who = active.who or who  # so that it does not end without a point
             return active, True
@@ -125,6 +123,15 @@ class VolumeTask:
         self._wake.set()
         if self._cycle is not None:
             self._cycle.cancel(keep_pending=True)
+
+    def retire(self) -> None:
+        """Begin no run any more; one under way or asked for is seen through, then ``run`` ends."""
+        self._is_retired = True
+        self._wake.set()
+
+    @property
+    def _is_over(self) -> bool:
+        return self._is_stopping or (self._is_retired and self._asked is None)
 
     async def open(self) -> None:
         """Open the parts and repair what a crash left; a failure is told and tried again later."""
@@ -163,9 +170,9 @@ class VolumeTask:
         """Run cycles until :meth:`stop`."""
         if not self._is_stopping and not await self._is_held():
             await self._turn(is_start=True)
-        while not self._is_stopping:
+        while not self._is_over:
             await self._wait_until_due()
-            if not self._is_stopping:
+            if not self._is_over:
                 await self._turn(is_start=False)
         if self._asked is not None:
             error = CancelledRunError(
@@ -175,7 +182,7 @@ class VolumeTask:
             self._book.finish(self._asked, "cancelled", error)
 
     async def _wait_until_due(self) -> None:
-        while not self._is_stopping and self._asked is None:
+        while not self._is_over and self._asked is None:
             self.last_turn = self._clock.monotonic()
             fills = await self.cow_watch.look(self.opened)
             if await self._is_held():
@@ -203,7 +210,7 @@ class VolumeTask:
 
     async def _nap(self, seconds: float) -> None:
         self._wake.clear()
-        if self._asked is not None or self._is_stopping:
+        if self._asked is not None or self._is_over:
             return
         nap = asyncio.ensure_future(self._clock.sleep(seconds))
         wake = asyncio.ensure_future(self._wake.wait())

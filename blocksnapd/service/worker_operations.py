@@ -7,6 +7,7 @@ and ends with it. It needs no configuration, no daemon and nothing of the protec
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,7 @@ from blocksnapd.service.viewing import viewing
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
+    from blocksnapd.control.documents import ConfigTold, Reloaded
     from blocksnapd.control.messages import (
         Event,
         FilesQuery,
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
     from blocksnapd.service.runs import LiveRun, RunBook
     from blocksnapd.service.verifying import RunsOf
     from blocksnapd.service.worker_points import WorkerPoints
+
+log = logging.getLogger(__name__)
 
 IDLE_S: Final = 10.0  # long enough to ask how the last run ended
 _VERIFY_HINT = "What else is damaged tells: blocksnapctl --repo URL verify"
@@ -135,6 +139,18 @@ class WorkerOperations(RunAnswers, PruneAnswers, NoDrills):
     async def place_of(self, volume: str) -> Place:
         """Return where the points of a volume, by its name or its id in the repository, are."""
         return await self._points.place_of(volume)
+
+    def note(self, text: str, who: Who, *, volume: str) -> None:  # noqa: ARG002 - part of the port
+        """Log what was asked for: a worker has one user, and no event log."""
+        log.info("%s", text)
+
+    async def config(self) -> ConfigTold:
+        """Refuse: a worker has none."""
+        raise NotFoundError("a worker has no configuration", effect="Nothing was done.")
+
+    async def reload(self) -> Reloaded:
+        """Refuse: a worker has no configuration."""
+        raise NotFoundError("a worker has no configuration", effect="Nothing was done.")
 
     async def start_run(self, request: RunRequest, who: Who) -> Started:
         """Start what ``request`` asks for."""

@@ -12,33 +12,32 @@ from hypothesis import strategies as st
 from blocksnapd.control import requests
 from blocksnapd.errors import UsageError
 
-
-@pytest.mark.parametrize(
-    "request_",
-    [
-        {"kind": "cycle", "volume": "vg0/home"},
-        {"kind": "cycle", "volume": "vg0/home", "tags": ["release-7", "x.y_z"], "full": True},
-        {"kind": "restore", "point": "p1", "to": "/x", "overwrite": True},
-        {"kind": "verify"},
-        {"kind": "verify", "volume": "vg0/home"},
-        {"kind": "verify", "point": "p1"},
-        {"kind": "verify", "volume": "vg0/home", "share": 0.05},
-        {"kind": "prune", "volume": "vg0/home"},
-        {"kind": "prune", "volume": "vg0/home", "dry_run": True},
-        {"kind": "prune", "volume": "v", "policy": {"keep": ["all for 2h"]}},
-        {
-            "kind": "prune",
-            "volume": "v",
-            "policy": {
-                "keep": ["1/h for 2d"],
-                "keep_tags": ["x*"],
-                "min_points": 1,
-                "max_delete_pct": 100,
-                "undelete": 86400.0,
-            },
+VALID_RUNS = [
+    {"kind": "cycle", "volume": "vg0/home"},
+    {"kind": "cycle", "volume": "vg0/home", "tags": ["release-7", "x.y_z"], "full": True},
+    {"kind": "restore", "point": "p1", "to": "/x", "overwrite": True},
+    {"kind": "verify"},
+    {"kind": "verify", "volume": "vg0/home"},
+    {"kind": "verify", "point": "p1"},
+    {"kind": "verify", "volume": "vg0/home", "share": 0.05},
+    {"kind": "prune", "volume": "vg0/home"},
+    {"kind": "prune", "volume": "vg0/home", "dry_run": True},
+    {"kind": "prune", "volume": "v", "policy": {"keep": ["all for 2h"]}},
+    {
+        "kind": "prune",
+        "volume": "v",
+        "policy": {
+            "keep": ["1/h for 2d"],
+            "keep_tags": ["x*"],
+            "min_points": 1,
+            "max_delete_pct": 100,
+            "undelete": 86400.0,
         },
-    ],
-)
+    },
+]
+
+
+@pytest.mark.parametrize("request_", VALID_RUNS)
 def test_good_ones_come_through_unchanged(request_: dict[str, object]) -> None:
     assert requests.parse_run_request(json.dumps(request_).encode()) == request_
 

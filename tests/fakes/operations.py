@@ -13,6 +13,7 @@ from blocksnapd.errors import BlocksnapError, NotFoundError, RefusedError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from blocksnapd.control.documents import ConfigTold, Reloaded
     from blocksnapd.control.drill_messages import Drill
     from blocksnapd.control.messages import (
         Event,
@@ -139,6 +140,8 @@ class MemoryOperations:
         self.queries: list[FilesQuery] = []
         self.plans: dict[str, Plan] = {}
         self.drilled: list[Drill] = []
+        self.notes: list[tuple[str, Who, str]] = []
+        self.settings: dict[str, Any] = {"path": "/etc/blocksnap/blocksnap.toml"}
         self._runs: dict[str, Run] = {}
         self._moved = asyncio.Condition()
 
@@ -364,6 +367,22 @@ class MemoryOperations:
         async with self._moved:
             self.log.append(cast("Event", found | changes))
             self._moved.notify_all()
+
+    def note(self, text: str, who: Who, *, volume: str) -> None:
+        self.notes.append((text, who, volume))
+
+    async def config(self) -> ConfigTold:
+        return {
+            "schema": SCHEMA, "path": self.settings["path"], "loaded": format_time(NOW),
+            "settings": self.settings,
+        }  # fmt: skip
+
+    async def reload(self) -> Reloaded:
+        if self.failure:
+            raise self.failure
+        changed = ['- volumes."vg0/home".every_s = 300.0', '+ volumes."vg0/home".every_s = 60.0']
+        restart = ['+ control.admin_group = "ops"']
+        return {"schema": SCHEMA, "changed": changed, "waiting": ["vg0/home"], "restart": restart}
 
     async def ready(self) -> bool:
         """Say whether."""

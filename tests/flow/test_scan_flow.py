@@ -82,8 +82,8 @@ def look_around(site: Site, name: str) -> None:
     assert shown["who"]["uid"] == os.geteuid()
     assert runs[0]["point"] in site.ctl("show", f"latest:{name}").out
     events = site.ctl("events", "--json").documents
-    assert [e["type"] for e in events] == ["point"] * 3
-    assert [e["seq"] for e in events] == [1, 2, 3]
+    assert [e["type"] for e in events] == ["point", "asked", "point", "asked", "point"]
+    assert [e["seq"] for e in events] == [1, 2, 3, 4, 5]
 
 
 def test_the_repository_alone_is_enough(site: Site) -> None:
