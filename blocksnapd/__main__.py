@@ -3,7 +3,7 @@
 blocksnapd [run] [--config FILE]                    protect the configured volumes
 blocksnapd check [--config FILE]                    check the configuration
 blocksnapd config check|show|diff|schema [--config FILE]   check it, show what holds or differs
-blocksnapd init URL --keys DIR [--passphrase]       make a repository and its keys
+blocksnapd init URL --keys DIR [--passphrase] [--credentials FILE]   make a repository and its keys
 blocksnapd cow create|attach|remove [NAME]          the configured COW space
 blocksnapd doctor [--fix] [--config FILE]           find and repair half-done states
 blocksnapd maintain [--json] [TARGET ...]           merge, prune, collect, verify now
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 RECEIVE_CONFIG = "/etc/blocksnap/receive.toml"
 _NOTHING_MADE = "Nothing was made."
+_CREDENTIALS = "for object storage, like ~/.aws/credentials; left out: AWS_* of the environment"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,7 +88,10 @@ def _parser() -> argparse.ArgumentParser:
     config.add_argument("action", choices=["check", "show", "diff", "schema"])
     config.add_argument("--json", action="store_true", help="one JSON document")
     init = add("init", _init, "make a repository and its keys")
-    init.add_argument("url", help="a directory that is empty or does not exist yet")
+    init.add_argument(
+        "url", help="a directory that is empty or does not exist yet, or s3://bucket/prefix"
+    )
+    init.add_argument("--credentials", metavar="FILE", help=_CREDENTIALS)
     init.add_argument("--keys", required=True, metavar="DIR", help="where the key files go")
     init.add_argument(
         "--passphrase", action="store_true", help="seal restore.key with a passphrase (asked for)"
@@ -156,10 +160,13 @@ def _config(arguments: argparse.Namespace) -> None:
 
 
 def _init(arguments: argparse.Namespace) -> None:
+    from blocksnapd.model import Access
     from blocksnapd.store.init import init_repository
 
     passphrase = _new_passphrase() if arguments.passphrase else None
-    print(init_repository(arguments.url, arguments.keys, passphrase).advice(), end="")
+    access = Access(credentials=arguments.credentials)
+    report = init_repository(arguments.url, arguments.keys, passphrase, access=access)
+    print(report.advice(), end="")
 
 
 def _new_passphrase() -> str:

@@ -24,6 +24,7 @@ from blocksnapd.keep_rules import Rule, parse_rule
 from blocksnapd.model import Access
 from blocksnapd.pace import STALL_S, Limit, Traffic, Window, parse_window
 from blocksnapd.packing import FRAME_SIZES, LEVELS, PACKING_DEFAULT, PACKINGS, Packing
+from blocksnapd.s3_url import is_s3, parse_s3_url
 from blocksnapd.units import (
     GIB,
     KIB,
@@ -132,12 +133,15 @@ def _socket_path(value: str) -> str:
     return value
 
 
-def _local_url(value: str) -> str:
+def _place_url(value: str) -> str:
+    if is_s3(value):
+        parse_s3_url(value)
+        return value
     parts = urlsplit(value)
     if parts.scheme not in {"", "file"} or parts.netloc or not parts.path.startswith("/"):
         raise ValueError(
-            f"{value!r} is not a local directory; this version stores to one, "
-            "written like '/srv/blocksnap' or 'file:///srv/blocksnap'"
+            f"{value!r} is neither a local directory, written like '/srv/blocksnap' or "
+            "'file:///srv/blocksnap', nor a place in object storage, 's3://bucket/prefix'"
         )
     return value
 
@@ -209,11 +213,13 @@ class Target(Frozen):
 
     ``bandwidth`` limits what is sent, never what is read: of its limits the last one that holds
     counts. A call that moves no byte for ``stall_timeout`` is given up and tried again.
+    ``credentials``: a file like ``~/.aws/credentials``, for object storage; else the environment.
     """
 
-    url: Annotated[str, AfterValidator(_local_url)]
+    url: Annotated[str, AfterValidator(_place_url)]
     source_key: AbsolutePath
     maintenance_key: AbsolutePath | None = None
+    credentials: AbsolutePath | None = None
     bandwidth: Annotated[tuple[Bandwidth, ...], BeforeValidator(_limits), Field(strict=False)] = ()
     stall_timeout: Annotated[Duration, Field(ge=1)] = STALL_S
 
@@ -221,7 +227,7 @@ class Target(Frozen):
     def access(self) -> Access:
         """What opens the door there, and how to behave on the way."""
         limits = tuple(Limit(one.limit, one.when) for one in self.bandwidth)
-        return Access(traffic=Traffic(limits, self.stall_timeout))
+        return Access(credentials=self.credentials, traffic=Traffic(limits, self.stall_timeout))
 
 
 class CowSpace(Frozen):

@@ -9,17 +9,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from tests.lab.machine import Machine, missing
+from tests.servers.rclone import Rclone
 from tests.servers.seaweed import SeaweedFs
 
 # The command line shows times in the machine's zone; what the tests expect of it is UTC.
 os.environ["TZ"] = "UTC"
 time.tzset()
 
+S = TypeVar("S", SeaweedFs, Rclone)
 MakeMachine = Callable[..., Machine]
 
 
@@ -66,8 +68,15 @@ def own_seaweed() -> Iterator[SeaweedFs]:
         yield found
 
 
+@pytest.fixture
+def rclone() -> Iterator[Rclone]:
+    """A store that ignores conditions."""
+    with running(Rclone) as found:
+        yield found
+
+
 @contextmanager
-def running(server: type[SeaweedFs]) -> Iterator[SeaweedFs]:
+def running(server: type[S]) -> Iterator[S]:
     """Start a server of another's making; say aloud where it is missing, under make by failing."""
     lacks = server.missing()
     if lacks and os.environ.get("BLOCKSNAP_LAB_REQUIRED"):

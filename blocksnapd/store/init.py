@@ -6,11 +6,11 @@ import os
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from textwrap import fill
 from typing import TYPE_CHECKING
 
-from blocksnapd.errors import RefusedError, StoreError, UsageError
-from blocksnapd.runtime import durable
-from blocksnapd.store.files import LocalStore, local_path
+from blocksnapd.errors import UsageError
+from blocksnapd.model import NO_ACCESS
 from blocksnapd.store.keys import (
     bind_keys,
     new_keys,
@@ -20,13 +20,15 @@ from blocksnapd.store.keys import (
     save,
 )
 from blocksnapd.store.names import REPOSITORY_NAME
+from blocksnapd.store.new_place import make_place
+from blocksnapd.store.places import own_directories
 from blocksnapd.store.repo_file import pack_repository
 from blocksnapd.store.seal import digest
 
 if TYPE_CHECKING:
+    from blocksnapd.model import Access
     from blocksnapd.store.keys import KdfCost
-
-_HARMLESS = {"lost+found"}
+    from blocksnapd.store.objects import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class InitReport:
     maintenance_key: str
     restore_key: str
     is_sealed: bool
+    notes: tuple[str, ...] = ()
 
     def advice(self) -> str:
         """Return what to store where, as lines for a terminal."""
@@ -63,7 +66,7 @@ class InitReport:
             "\n"
             "Lost keys cannot be made again, by nobody. Restore something today to see that you "
             "can.\n"
-        )
+        ) + "".join(f"\n{fill(note, 98)}\n" for note in self.notes)
 
 
 def init_repository(
@@ -72,73 +75,55 @@ def init_repository(
     passphrase: str | None = None,
     *,
     kdf_cost: KdfCost | None = None,
+    access: Access = NO_ACCESS,
 ) -> InitReport:
     """Make a repository in ``url``, and its three key files in ``keys_dir``.
 
-    The keys come first, ``repo.json`` last: a repository without keys can never be.
-
     Raises:
         UsageError: ``url`` is of an unknown kind, or a key file exists.
-        RefusedError: there is a repository, or something else, in the directory.
+        RefusedError: there is a repository, or something else, in the place; or it is of a kind
+            that would lose points.
         StoreError: the place or the directory of the keys cannot be written.
+        KeyMissingError: the place cannot be opened with these credentials.
     """
-    root = local_path(url)
-    if os.path.commonpath([root, os.path.abspath(keys_dir)]) == root:
-        raise UsageError(
-            f"{keys_dir} is inside the repository",
-            effect="Nothing was made.",
-            hint="Keep the keys elsewhere: beside the data they protect nothing.",
-        )
-    _check_empty(root)
-    store = _make_store(root)
+    for directory in own_directories(url):
+        if os.path.commonpath([directory, os.path.abspath(keys_dir)]) == directory:
+            raise UsageError(
+                f"{keys_dir} is inside the repository",
+                effect="Nothing was made.",
+                hint="Keep the keys elsewhere: beside the data they protect nothing.",
+            )
+    place = make_place(url, access)
+    return init_in(place.store, keys_dir, passphrase, kdf_cost=kdf_cost, notes=place.notes)
+
+
+def init_in(
+    store: ObjectStore,
+    keys_dir: str,
+    passphrase: str | None = None,
+    *,
+    kdf_cost: KdfCost | None = None,
+    notes: tuple[str, ...] = (),
+) -> InitReport:
+    """Make a repository in the empty ``store``; raises as ``init_repository``.
+
+    The keys come first, ``repo.json`` last: a repository without keys can never be.
+    """
     repository_id = secrets.token_hex(16)
     keys = new_keys(repository_id)
     data = pack_repository(repository_id, datetime.now(UTC), keys.source.fingerprint)
     keys = bind_keys(keys, digest(data))
     report = InitReport(
-        url=root,
+        url=store.url,
         repository_id=repository_id,
         source_key=os.path.join(os.path.abspath(keys_dir), "source.key"),
         maintenance_key=os.path.join(os.path.abspath(keys_dir), "maintenance.key"),
         restore_key=os.path.join(os.path.abspath(keys_dir), "restore.key"),
         is_sealed=passphrase is not None,
+        notes=notes,
     )
     save(report.restore_key, pack_restore(keys, passphrase, kdf_cost))
     save(report.maintenance_key, pack_maintenance(keys))
     save(report.source_key, pack_source(keys.source))
     store.put(REPOSITORY_NAME, [data])
     return report
-
-
-def _check_empty(root: str) -> None:
-    try:
-        found = set(os.listdir(root)) - _HARMLESS
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise StoreError(f"{root} cannot be used: {error.strerror}", effect="Nothing was made.",
-                         hint="Give a directory that can be written.") from error  # fmt: skip
-    if REPOSITORY_NAME in found:
-        raise RefusedError(
-            f"there is a repository in {root} already",
-            effect="It was not touched.",
-            hint="Use it with its keys, or choose another directory.",
-        )
-    if found:
-        raise RefusedError(
-            f"{root} is not empty: it holds {min(found)!r}",
-            effect="Nothing was made.",
-            hint="Choose an empty or a new directory.",
-        )
-
-
-def _make_store(root: str) -> LocalStore:
-    try:
-        durable.make_dirs(root)
-    except OSError as error:
-        raise StoreError(
-            f"the directory {root} could not be made: {error.strerror}",
-            effect="Nothing was made.",
-            hint="Make it yourself, or choose another place.",
-        ) from error
-    return LocalStore(root)

@@ -65,7 +65,7 @@ def small_disk(size: str) -> Sequence[str]:
         ("[daemon]", "[deamon]", ["deamon", "did you mean 'daemon'?"]),
         ("schema = 1", "schema = 2", ["schema", "cannot read"]),
         ("[metrics]", "[metrics", ["not TOML"]),
-        ("url = ", "url = 's3://x' #", ["target.near.url", "local directory"]),
+        ("url = ", "url = 'ftp://x' #", ["target.near.url", "local directory"]),
         ("source_key", "sourcekey", ["target.near.sourcekey", "'source_key'"]),
         ('[volume."/', '[volume."x/y/', ["neither VG/LV"]),
     ],

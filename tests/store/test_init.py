@@ -7,9 +7,12 @@ import os
 import pytest
 
 from blocksnapd.errors import RefusedError, StoreError, UsageError
-from blocksnapd.store.init import init_repository
-from blocksnapd.store.keys import KdfCost
+from blocksnapd.model import Access
+from blocksnapd.store.init import init_in, init_repository
+from blocksnapd.store.keys import KdfCost, load_source
+from blocksnapd.store.new_place import make_place
 from blocksnapd.store.repository import Repository
+from tests.fakes.memory_objects import MemoryObjects
 from tests.store.support import Lab, check_image
 
 
@@ -87,4 +90,44 @@ def test_a_place_that_cannot_be_made_is_told(tmp_path):
     with pytest.raises(StoreError):
         init_repository(str(tmp_path / "file/r"), str(tmp_path / "k"))
     with pytest.raises(UsageError, match="place this version"):
-        init_repository("s3://bucket", str(tmp_path / "k"))
+        init_repository("gopher://bucket", str(tmp_path / "k"))
+
+
+def test_a_place_that_was_made_ready_and_left_can_be_made_ready_again(tmp_path, seaweed):
+    access = Access(credentials=seaweed.admin)
+    for url in (str(tmp_path / "r"), seaweed.url()):
+        assert make_place(url, access).notes == ()
+        assert make_place(url, access).store.list_names("v/") == []
+
+
+def test_any_empty_store_can_hold_a_repository(tmp_path):
+    store = MemoryObjects()
+    report = init_in(store, str(tmp_path / "k"), notes=("What is odd about this place.",))
+    assert report.advice().endswith("What is odd about this place.\n")
+    assert Repository.on(store, source=load_source(report.source_key)).volumes() == []
+
+
+def test_a_repository_in_object_storage_works_at_once(tmp_path, seaweed):
+    url, access = seaweed.url(), Access(credentials=seaweed.admin)
+    report = init_repository(url, str(tmp_path / "k"), access=access)
+    assert report.notes == ()
+    assert report.url == url
+    writer = Repository.open(url, access=access, source_key=report.source_key)
+    reader = Repository.open(url, access=access, restore_key=report.restore_key)
+    lab = Lab(store=writer._store, keys=reader._metadata, blocks=900)
+    lab.write(range(900), noise=True)
+    lab.commit()
+    lab.write([5, 6])
+    lab.commit([5, 6])
+    lab.check_all()
+    with pytest.raises(RefusedError, match="a repository in"):
+        init_repository(url, str(tmp_path / "k2"), access=access)
+    assert not (tmp_path / "k2").exists()
+
+
+def test_a_prefix_with_something_in_it_is_refused(tmp_path, seaweed):
+    url, access = seaweed.url(), Access(credentials=seaweed.admin)
+    seaweed.store(url).put("holiday.jpg", [b""])
+    with pytest.raises(RefusedError, match=r"holiday\.jpg"):
+        init_repository(url, str(tmp_path / "k"), access=access)
+    assert not (tmp_path / "k").exists()
