@@ -15,7 +15,6 @@ from pydantic import BaseModel, ValidationError
 
 from blocksnapd.config_file import Document, did_you_mean
 from blocksnapd.config_model import (
-    LVM_NAME,
     NO_RETENTION,
     SHORT_NAME,
     Config,
@@ -27,7 +26,6 @@ from blocksnapd.config_model import (
     Drill,
     Driver,
     Hook,
-    Listen,
     Maintenance,
     MetricsEndpoint,
     Retention,
@@ -36,6 +34,10 @@ from blocksnapd.config_model import (
     Target,
     Verify,
     Volume,
+)
+from blocksnapd.config_values import (
+    LVM_NAME,
+    Listen,
 )
 from blocksnapd.units import format_duration
 

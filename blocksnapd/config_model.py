@@ -8,174 +8,51 @@ from __future__ import annotations
 
 import posixpath
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
-from urllib.parse import urlsplit
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     model_validator,
 )
 
-from blocksnapd.keep_rules import Rule, parse_rule
+from blocksnapd.config_values import (
+    AbsolutePath,
+    Duration,
+    Frozen,
+    KeepRule,
+    Listen,
+    Size,
+    from_text,
+    in_text,
+    limits,
+    packing,
+    parse_listen,
+    place_url,
+    power_of_two,
+    program,
+    share_per_day,
+    socket_path,
+    vg_name,
+    window,
+)
 from blocksnapd.model import Access
-from blocksnapd.pace import STALL_S, Limit, Traffic, Window, parse_window
-from blocksnapd.packing import FRAME_SIZES, LEVELS, PACKING_DEFAULT, PACKINGS, Packing
-from blocksnapd.s3_url import is_s3, parse_s3_url
+from blocksnapd.pace import STALL_S, Limit, Traffic, Window
+from blocksnapd.packing import PACKING_DEFAULT, Packing
 from blocksnapd.units import (
     GIB,
     KIB,
-    format_size,
-    parse_duration,
     parse_rate,
-    parse_share,
-    parse_size,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-SOCKET_PATH_MAX = 107  # bytes of sockaddr_un.sun_path without the end mark
 
 Driver: TypeAlias = Literal["lvm", "scan"]
 HookMoment: TypeAlias = Literal["before-snapshot", "after-snapshot", "on-failure"]
 OnError: TypeAlias = Literal["continue", "skip-run", "fail-run"]
 
-LVM_NAME = re.compile(r"(?!-)(?!\.{1,2}$)[A-Za-z0-9+_.-]{1,127}")
 NO_RETENTION = "none"  # said by a volume whose defaults have one
 HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 SHORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
-
-
-def _in_text(convert: Callable[[Any], object], written: Any = str) -> BeforeValidator:
-    """Let ``convert`` make the value; the schema of the file says that it is ``written`` so."""
-    return BeforeValidator(convert, json_schema_input_type=written)
-
-
-def _from_text(parse: Callable[[str], Any], example: str) -> BeforeValidator:
-    def convert(value: object) -> object:
-        if not isinstance(value, str):
-            raise ValueError(f"must be a text with a unit, like {example}")
-        return parse(value)
-
-    return _in_text(convert)
-
-
-def _rule(value: object) -> Rule:
-    if not isinstance(value, str):
-        raise ValueError("must be a text like 'all for 2h' or '1/h for 2d'")
-    return parse_rule(value)
-
-
-def _window(value: object) -> Window:
-    if not isinstance(value, str):
-        raise ValueError("must be a text like 'Mon..Fri 08:00-18:00'")
-    return parse_window(value)
-
-
-def _limits(value: object) -> object:
-    return [{"limit": value}] if isinstance(value, str) else value
-
-
-def _packing(value: object) -> Packing:
-    if isinstance(value, str) and value in PACKINGS:
-        return PACKINGS[value]
-    if not isinstance(value, dict) or not set(value) <= {"level", "frame"}:
-        names = " or ".join(f"'{name}'" for name in PACKINGS)
-        raise ValueError(f"must be {names}, or {{ level = 9, frame = '256 KiB' }}")
-    level = value.get("level", PACKING_DEFAULT.level)
-    frame = value.get("frame")
-    size = PACKING_DEFAULT.frame_size if frame is None else parse_size(str(frame))
-    if not isinstance(level, int) or not LEVELS[0] <= level <= LEVELS[1] or level == 0:
-        raise ValueError(f"has a level that is none from {LEVELS[0]} to {LEVELS[1]}")
-    if size not in FRAME_SIZES:
-        raise ValueError(f"has a frame that is none of {', '.join(map(format_size, FRAME_SIZES))}")
-    return Packing(level, size)
-
-
-def _share_per_day(value: object) -> float:
-    share = re.sub(r" ?(?:/ ?|per )(?:d|day)$", "", str(value))
-    if share == value:
-        raise ValueError(f"{value!r} is not a share of each day; write it like '5%/day'")
-    return parse_share(share)
-
-
-def _power_of_two(low: int, high: int) -> AfterValidator:
-    def check(value: int) -> int:
-        if not low <= value <= high or value & (value - 1):
-            raise ValueError(
-                f"must be a power of two from {format_size(low)} to {format_size(high)}"
-            )
-        return value
-
-    return AfterValidator(check)
-
-
-def _absolute(value: str) -> str:
-    if not posixpath.isabs(value):
-        raise ValueError(f"must be an absolute path, not {value!r}")
-    return value
-
-
-def _program(argv: tuple[str, ...]) -> tuple[str, ...]:
-    if any("\0" in word for word in argv):
-        raise ValueError("has a NUL character, which no argument can have")
-    _absolute(argv[0])
-    return argv
-
-
-def _socket_path(value: str) -> str:
-    if len(_absolute(value).encode()) > SOCKET_PATH_MAX:
-        raise ValueError(f"is longer than a socket's path may be ({SOCKET_PATH_MAX} bytes)")
-    return value
-
-
-def _place_url(value: str) -> str:
-    if is_s3(value):
-        parse_s3_url(value)
-        return value
-    parts = urlsplit(value)
-    if parts.scheme not in {"", "file"} or parts.netloc or not parts.path.startswith("/"):
-        raise ValueError(
-            f"{value!r} is neither a local directory, written like '/srv/blocksnap' or "
-            "'file:///srv/blocksnap', nor a place in object storage, 's3://bucket/prefix'"
-        )
-    return value
-
-
-def _vg_name(value: str) -> str:
-    if not LVM_NAME.fullmatch(value):
-        raise ValueError(f"{value!r} is not a name of a volume group")
-    return value
-
-
-class Listen(NamedTuple):
-    """A TCP address to listen on."""
-
-    host: str
-    tcp_port: int
-
-
-def parse_listen(value: object) -> Listen:
-    """Return the address that a text like ``127.0.0.1:10085`` is; ValueError: it is none."""
-    found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+):(\d{1,5})", str(value))
-    if not found or not 0 < int(found[2]) < 65536:
-        raise ValueError(f"{value!r} is not an address like '127.0.0.1:10085' or '[::1]:10085'")
-    return Listen(found[1].strip("[]"), int(found[2]))
-
-
-Duration = Annotated[float, _from_text(parse_duration, "'5m' or '10s'"), Field(gt=0)]
-Size = Annotated[int, _from_text(parse_size, "'64 KiB' or '10 GiB'"), Field(ge=0)]
-AbsolutePath = Annotated[str, AfterValidator(_absolute)]
-
-
-class Frozen(BaseModel):
-    """No unknown keys, no guessing of types, no changes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Daemon(Frozen):
@@ -188,7 +65,7 @@ class Daemon(Frozen):
 class Control(Frozen):
     """``[control]``: root always may everything; groups widen that."""
 
-    socket: Annotated[str, AfterValidator(_socket_path)] = "/run/blocksnap/control.sock"
+    socket: Annotated[str, AfterValidator(socket_path)] = "/run/blocksnap/control.sock"
     read_group: str | None = None
     admin_group: str | None = None
 
@@ -196,7 +73,7 @@ class Control(Frozen):
 class MetricsEndpoint(Frozen):
     """``[metrics]``: where Prometheus may ask; an empty list switches it off."""
 
-    listen: tuple[Annotated[Listen, _in_text(parse_listen)], ...] = Field(
+    listen: tuple[Annotated[Listen, in_text(parse_listen)], ...] = Field(
         default=(Listen("127.0.0.1", 10085),), strict=False
     )
 
@@ -204,8 +81,8 @@ class MetricsEndpoint(Frozen):
 class Bandwidth(Frozen):
     """One of ``bandwidth``: bytes per second sent at most; ``when`` in the host's own time."""
 
-    limit: Annotated[int, _from_text(parse_rate, "'40 MiB/s'"), Field(ge=16 * KIB)]
-    when: Annotated[Window | None, _in_text(_window)] = None
+    limit: Annotated[int, from_text(parse_rate, "'40 MiB/s'"), Field(ge=16 * KIB)]
+    when: Annotated[Window | None, in_text(window)] = None
 
 
 class Target(Frozen):
@@ -216,11 +93,11 @@ class Target(Frozen):
     ``credentials``: a file like ``~/.aws/credentials``, for object storage; else the environment.
     """
 
-    url: Annotated[str, AfterValidator(_place_url)]
+    url: Annotated[str, AfterValidator(place_url)]
     source_key: AbsolutePath
     maintenance_key: AbsolutePath | None = None
     credentials: AbsolutePath | None = None
-    bandwidth: Annotated[tuple[Bandwidth, ...], BeforeValidator(_limits), Field(strict=False)] = ()
+    bandwidth: Annotated[tuple[Bandwidth, ...], BeforeValidator(limits), Field(strict=False)] = ()
     stall_timeout: Annotated[Duration, Field(ge=1)] = STALL_S
 
     @property
@@ -237,7 +114,7 @@ class CowSpace(Frozen):
     """
 
     file: AbsolutePath
-    vg: Annotated[str, AfterValidator(_vg_name)]
+    vg: Annotated[str, AfterValidator(vg_name)]
     size: Size | None = None
     reserve: Size = GIB
 
@@ -250,7 +127,7 @@ class Retention(Frozen):
     """
 
     keep: Annotated[
-        tuple[Annotated[Rule, _in_text(_rule)], ...],
+        tuple[KeepRule, ...],
         Field(min_length=1, strict=False),
     ]
     keep_tags: tuple[Annotated[str, Field(min_length=1)], ...] = Field(default=(), strict=False)
@@ -269,7 +146,7 @@ class Verify(Frozen):
     """``verify``: how often structure is checked whole, and which share of the packs each day."""
 
     structure_s: Duration = Field(default=86_400.0, alias="structure")
-    data_per_day: Annotated[float, _in_text(_share_per_day)] = Field(default=0.05, alias="data")
+    data_per_day: Annotated[float, in_text(share_per_day)] = Field(default=0.05, alias="data")
 
 
 class Drill(Frozen):
@@ -307,7 +184,7 @@ class Hook(Frozen):
     run: Annotated[
         tuple[str, ...],
         Field(min_length=1, strict=False),
-        AfterValidator(_program),
+        AfterValidator(program),
     ]
     user: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*\$?$")] = "root"
     timeout_s: Annotated[Duration, Field(le=3600)] = Field(default=30.0, alias="timeout")
@@ -332,7 +209,7 @@ class CowSettings(Frozen):
     """``cow`` of a volume or of the defaults."""
 
     space: str | None = None
-    chunk: Annotated[Size, _power_of_two(4 * KIB, 512 * KIB)] = 4 * KIB
+    chunk: Annotated[Size, power_of_two(4 * KIB, 512 * KIB)] = 4 * KIB
     freeze_max: Duration = 2.0
 
 
@@ -347,10 +224,8 @@ class Settings(Frozen):
     verify: Verify = Verify()
     cow: CowSettings = CowSettings()
     retry: Retry = Retry()
-    block_size: Annotated[Size, _power_of_two(4 * KIB, 64 * KIB)] = 4 * KIB
-    compression: Annotated[Packing, _in_text(_packing, str | dict[str, int | str])] = (
-        PACKING_DEFAULT
-    )
+    block_size: Annotated[Size, power_of_two(4 * KIB, 64 * KIB)] = 4 * KIB
+    compression: Annotated[Packing, in_text(packing, str | dict[str, int | str])] = PACKING_DEFAULT
     drill: Drill | None = None
     hooks: tuple[Hook, ...] = Field(default=(), strict=False, alias="hook")
 

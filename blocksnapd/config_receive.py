@@ -16,6 +16,8 @@ from pydantic import BeforeValidator, Field
 from blocksnapd.config_file import Document
 from blocksnapd.config_model import (
     HOST_NAME,
+)
+from blocksnapd.config_values import (
     AbsolutePath,
     Duration,
     Frozen,

@@ -39,6 +39,7 @@ PURE_ANYWAY = {
 TESTED_THROUGH = {
     "blocksnapd.config_file": "tests.test_config",
     "blocksnapd.config_model": "tests.test_config",
+    "blocksnapd.config_values": "tests.test_config",
     "blocksnapd.control.operations": "tests.flow.test_scan_flow",
     "blocksnapd.cycle.block_device": "tests.lab.test_lvm_source",
     "blocksnapd.cycle.cow_place": "tests.lab.test_lvm_trouble",
