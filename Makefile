@@ -14,7 +14,7 @@ TYPED_TESTS := tests/conftest.py tests/tidy.py tests/lab/machine.py tests/lab/gu
 # For the tests to choose: make test ARGS='-k extents'
 ARGS ?=
 
-.PHONY: help setup demo test test-long bench man lint format clean
+.PHONY: help setup demo test test-long bench man completion lint format clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -37,9 +37,13 @@ bench: ## measure, beside other tools, and print ratios; ARGS=bench_store for on
 	@packaging/dev/setup zstd borgbackup restic
 	@$(PYTHON) -m tests.bench $(ARGS)
 
-man: setup ## the manual page, as build/man/blocksnapctl.1
-	@mkdir -p build/man
-	@$(PYTHON) packaging/man/make.py > build/man/blocksnapctl.1
+man: setup ## the manual pages, into build/man
+	@$(PYTHON) packaging/man/make.py --all build/man
+
+completion: setup ## the shells' completion scripts, into build/completion
+	@mkdir -p build/completion
+	@for shell in bash zsh fish; do \
+	  .venv/bin/blocksnapctl completion $$shell > build/completion/blocksnapctl.$$shell; done
 
 lint: setup ## ruff (rules, layout), mypy --strict
 	@$(PYTHON) -m ruff check $(CODE)

@@ -10,6 +10,7 @@ from blocksnapctl import render
 from blocksnapctl.checking import check
 from blocksnapctl.choosing import found_point, only_repository, repository_of, selector_of
 from blocksnapctl.client import Client, ProblemError, WaitOverError
+from blocksnapctl.completing import completion
 from blocksnapctl.drilling import drill, report
 from blocksnapctl.explaining import explain
 from blocksnapctl.exporting import export
@@ -316,4 +317,5 @@ VERBS: dict[str, Callable[[Context], int]] = {
     "drill": drill, "report": report,
     "view": view, "prune": prune, "hold": hold, "release": release, "undelete": undelete,
     "explain": explain, "check": check, "wait": wait, "version": version, "reload": reload,
+    "completion": completion,
 }  # fmt: skip

@@ -29,6 +29,8 @@ def operating(verb: _Verb) -> None:
     wait = verb("wait", "Wait until a run is done; its result is ours.")
     wait.add_argument("item", metavar="RUN|VOLUME", help="of a volume the run under way")
     verb("reload", "Let the daemon take its changed configuration up; no run is dropped.")
+    completion = verb("completion", "Print what lets a shell complete verbs and options.")
+    completion.add_argument("shell", choices=["bash", "zsh", "fish"])
     verb("version", "Tell the versions of this program and of the daemon.")
     _passed_on(verb)
 

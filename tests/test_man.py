@@ -13,6 +13,8 @@ import pytest
 
 from blocksnapctl.arguments import PASSED_ON, make_parser
 from blocksnapctl.commands import VERBS
+from blocksnapctl.explanations import words
+from blocksnapd.config_view import json_schema
 from blocksnapd.control import messages
 
 MAN = Path(__file__).parent.parent / "packaging" / "man"
@@ -20,8 +22,15 @@ MAN = Path(__file__).parent.parent / "packaging" / "man"
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    made = [sys.executable, str(MAN / "make.py")]
-    return subprocess.run(made, capture_output=True, text=True, check=True).stdout
+    return made("blocksnapctl.1")
+
+
+def made(name: str) -> str:
+    argv = [sys.executable, str(MAN / "make.py"), name]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+PAGES = ("blocksnapctl.1", "blocksnap.toml.5", "blocksnap-explain.7", "blocksnapd.8")
 
 
 def read(page: str) -> str:
@@ -39,9 +48,10 @@ needs_mandoc = pytest.mark.skipif(
 
 
 @needs_mandoc
-def test_it_is_in_order(page: str) -> None:
+@pytest.mark.parametrize("name", PAGES)
+def test_it_is_in_order(name: str) -> None:
     linted = subprocess.run(
-        ["mandoc", "-Tlint", "-W", "warning"], input=page, capture_output=True, text=True,
+        ["mandoc", "-Tlint", "-W", "warning"], input=made(name), capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     assert (linted.returncode, linted.stdout) == (0, "")
@@ -81,3 +91,35 @@ def test_what_it_tells_to_type_is_understood(page: str) -> None:
     for command in commands:
         parsed = make_parser("/s").parse_args(shlex.split(command))
         assert parsed.verb in VERBS
+
+
+@needs_mandoc
+def test_every_code_state_and_finding_is_told() -> None:
+    text = read(made("blocksnap-explain.7"))
+    for word in words():
+        assert re.search(rf"^ +{word}\b", text, re.MULTILINE), word
+
+
+@needs_mandoc
+def test_every_setting_is_told() -> None:
+    """Those of the schema, which is that of the models; and the whole example."""
+    text, schema = read(made("blocksnap.toml.5")), json_schema()
+    models = [model for model in schema["$defs"].values() if "properties" in model]
+    assert len(models) > 8
+    for model in models:
+        for name in model["properties"]:
+            assert re.search(rf"^ +{name}\b", text, re.MULTILINE), name
+    assert 'keep = ["all for 2h", "1/h for 2d"' in text
+
+
+@needs_mandoc
+def test_every_command_of_the_daemon_is_told() -> None:
+    text = read(made("blocksnapd.8"))
+    for command in ("run", "check", "config", "init", "cow", "doctor", "maintain", "drill"):
+        assert re.search(rf"^ +{command}\b", text, re.MULTILINE), command
+
+
+def test_all_pages_at_once(tmp_path: Path) -> None:
+    argv = [sys.executable, str(MAN / "make.py"), "--all", str(tmp_path / "man")]
+    subprocess.run(argv, check=True)
+    assert {file.name for file in (tmp_path / "man").iterdir()} == set(PAGES)
