@@ -7,6 +7,7 @@ blocksnapd init URL --keys DIR [--passphrase] [--credentials FILE]   make a repo
 blocksnapd cow create|attach|remove [NAME]          the configured COW space
 blocksnapd doctor [--fix] [--config FILE]           find and repair half-done states
 blocksnapd maintain [--json] [TARGET ...]           merge, prune, collect, verify now
+blocksnapd maintain URL --key FILE [--keep RULE ...]   the same without a configuration
 blocksnapd drill VOLUME [POINT]                     restore a point to a scratch place, check it
 blocksnapd receive [--config FILE]                  keep the repositories of other hosts
 blocksnapd worker --socket PATH --repo URL --key FILE   serve one repository to its caller
@@ -102,7 +103,16 @@ def _parser() -> argparse.ArgumentParser:
     doctor = add("doctor", _doctor, "find half-done states; with --fix repair them")
     doctor.add_argument("--fix", action="store_true")
     maintain = add("maintain", _maintain, "merge, prune, collect and verify repositories, once")
-    maintain.add_argument("target", nargs="*", help="all with a maintenance_key when left out")
+    maintain.add_argument(
+        "target", nargs="*",
+        help="all with a maintenance_key when left out; or one URL, which needs no configuration",
+    )  # fmt: skip
+    maintain.add_argument("--key", metavar="FILE", help="with a URL: its maintenance.key")
+    maintain.add_argument("--credentials", metavar="FILE", help=_CREDENTIALS)
+    maintain.add_argument(
+        "--keep", action="append", default=[], metavar="RULE",
+        help="with a URL: what to keep, like '1/h for 2d'; left out, nothing is forgotten",
+    )  # fmt: skip
     maintain.add_argument("--json", action="store_true", help="one event a line")
     drill = add("drill", _drill, "restore a point to a scratch place and have it checked, once")
     drill.add_argument("volume", help="one whose configuration says drill = ...")
@@ -216,7 +226,31 @@ def _maintain(arguments: argparse.Namespace) -> int:
     from blocksnapd.service.maintain_targets import maintain
 
     os.nice(19)  # points come first
+    if any("/" in target for target in arguments.target):
+        return _maintain_url(arguments)
+    if arguments.key or arguments.credentials or arguments.keep:
+        raise UsageError(
+            "a configured target has its key, its credentials and its retention there",
+            effect="Nothing was done.", hint="Leave the options out, or give a URL.",
+        )  # fmt: skip
     return maintain(load(arguments.config), arguments.target, as_json=arguments.json)
+
+
+def _maintain_url(arguments: argparse.Namespace) -> int:
+    from blocksnapd.maintain.maintainer import Orders
+    from blocksnapd.model import Access
+    from blocksnapd.service.maintain_targets import Place, maintain_place
+    from blocksnapd.service.pruning import policy_of
+
+    if len(arguments.target) != 1 or arguments.key is None:
+        raise UsageError(
+            "a repository that no configuration names takes one URL and its --key",
+            effect="Nothing was done.", hint="Give --key FILE, the maintenance.key that init made.",
+        )  # fmt: skip
+    policy = policy_of({"keep": arguments.keep}) if arguments.keep else None
+    access = Access(credentials=arguments.credentials)
+    place = Place(arguments.target[0], access, arguments.key, lambda _: Orders(policy=policy))
+    return maintain_place(place, as_json=arguments.json)
 
 
 def _drill(arguments: argparse.Namespace) -> int:

