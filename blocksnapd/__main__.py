@@ -38,6 +38,8 @@ from blocksnapd.units import format_count
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from blocksnapd.model import Access
+
 RECEIVE_CONFIG = "/etc/blocksnap/receive.toml"
 _NOTHING_MADE = "Nothing was made."
 _CREDENTIALS = "for object storage, like ~/.aws/credentials; left out: AWS_* of the environment"
@@ -169,12 +171,20 @@ def _config(arguments: argparse.Namespace) -> None:
         print(json.dumps(document) if arguments.json else "\n".join(config_view.lines(settled)))
 
 
-def _init(arguments: argparse.Namespace) -> None:
+def _access(credentials: str | None = None) -> Access:
+    """Return what opens the doors of places that no configuration names."""
     from blocksnapd.model import Access
+
+    names = ("BLOCKSNAP_CA", "BLOCKSNAP_CERT", "BLOCKSNAP_CERT_KEY")
+    ca, cert, key = (os.environ.get(name) or None for name in names)
+    return Access(ca=ca, cert=cert, key=key, credentials=credentials)
+
+
+def _init(arguments: argparse.Namespace) -> None:
     from blocksnapd.store.init import init_repository
 
     passphrase = _new_passphrase() if arguments.passphrase else None
-    access = Access(credentials=arguments.credentials)
+    access = _access(arguments.credentials)
     report = init_repository(arguments.url, arguments.keys, passphrase, access=access)
     print(report.advice(), end="")
 
@@ -285,7 +295,7 @@ def _worker(arguments: argparse.Namespace) -> None:
 
     key = load_maintenance(arguments.key, passphrase)
     reads = key if isinstance(key, RestoreKey) else None
-    store = open_store(arguments.repo)
+    store = open_store(arguments.repo, _access())
     repository = Repository.on(store, maintenance=key, restore=reads)
     ended = None if arguments.detached else _wait_for_end
     asyncio.run(run_worker(repository, store, key, arguments.socket, ended))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -40,6 +40,7 @@ from blocksnapd.config_values import (
 from blocksnapd.model import Access
 from blocksnapd.pace import STALL_S, Limit, Traffic, Window
 from blocksnapd.packing import PACKING_DEFAULT, Packing
+from blocksnapd.receiver_url import is_receiver
 from blocksnapd.units import (
     GIB,
     KIB,
@@ -90,6 +91,8 @@ class Target(Frozen):
 
     ``bandwidth`` limits what is sent, never what is read: of its limits the last one that holds
     counts. A call that moves no byte for ``stall_timeout`` is given up and tried again.
+    ``ca``, ``cert``, ``key``: PEM files for a receiver, read again when they change; the key may
+    be in the file of the certificate.
     ``credentials``: a file like ``~/.aws/credentials``, for object storage; else the environment.
     """
 
@@ -97,14 +100,26 @@ class Target(Frozen):
     source_key: AbsolutePath
     maintenance_key: AbsolutePath | None = None
     credentials: AbsolutePath | None = None
+    ca: AbsolutePath | None = None
+    cert: AbsolutePath | None = None
+    key: AbsolutePath | None = None
     bandwidth: Annotated[tuple[Bandwidth, ...], BeforeValidator(limits), Field(strict=False)] = ()
     stall_timeout: Annotated[Duration, Field(ge=1)] = STALL_S
+
+    @model_validator(mode="after")
+    def _has_certificates(self) -> Self:
+        if is_receiver(self.url) and not (self.ca and self.cert):
+            raise ValueError("is a receiver, so it needs ca and cert: see blocksnapctl pair")
+        return self
 
     @property
     def access(self) -> Access:
         """What opens the door there, and how to behave on the way."""
         limits = tuple(Limit(one.limit, one.when) for one in self.bandwidth)
-        return Access(credentials=self.credentials, traffic=Traffic(limits, self.stall_timeout))
+        return Access(
+            ca=self.ca, cert=self.cert, key=self.key, credentials=self.credentials,
+            traffic=Traffic(limits, self.stall_timeout),
+        )  # fmt: skip
 
 
 class CowSpace(Frozen):

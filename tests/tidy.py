@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LAYERS = (
     {"errors", "pace", "units"},
-    {"keep_rules", "metric_table", "model", "packing", "s3_url", "toml_lines"},
+    {"keep_rules", "metric_table", "model", "packing", "receiver_url", "s3_url", "toml_lines"},
     {"blocks", "ports"}, {"runtime", "config"}, {"metrics", "pki"},
     {"cycle", "parse", "ship", "store", "restore", "export", "files", "control"},
     {"maintain", "receive"}, {"shipping"}, {"pipeline"}, {"service"}, {"daemon"}, {"__main__"},

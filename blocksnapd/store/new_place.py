@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blocksnapd.errors import KeyMissingError, RefusedError, StoreError
+from blocksnapd.errors import KeyMissingError, RefusedError, StoreError, StoreMissingError
+from blocksnapd.receiver_url import is_receiver
 from blocksnapd.runtime import durable
 from blocksnapd.s3_url import is_s3
 from blocksnapd.store.files import LocalStore, local_path
@@ -43,6 +44,8 @@ def make_place(url: str, access: Access) -> NewPlace:
     """
     if is_s3(url):
         return _in_object_storage(url, access)
+    if is_receiver(url):
+        return NewPlace(_at_receiver(url, access))
     return NewPlace(_in_directory(local_path(url)))
 
 
@@ -70,6 +73,16 @@ def _lock_notes(store: S3Store) -> tuple[str, ...]:
         "of what is still needed."
     )
     return (note,)
+
+
+def _at_receiver(url: str, access: Access) -> ObjectStore:
+    store = open_store(url, access)
+    try:
+        found = {REPOSITORY_NAME} if store.exists(REPOSITORY_NAME) else set()
+    except StoreMissingError:
+        found = set()  # this host keeps nothing there yet
+    _check_empty(found, url, "host")
+    return store
 
 
 def _in_directory(root: str) -> LocalStore:

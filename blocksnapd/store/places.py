@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blocksnapd.model import NO_ACCESS
+from blocksnapd.receiver_url import is_receiver
 from blocksnapd.s3_url import is_s3
 from blocksnapd.store.files import LocalStore, is_local, local_path
-from blocksnapd.store.receiver import is_receiver, open_receiver
+from blocksnapd.store.receiver import open_receiver
 from blocksnapd.store.s3 import S3Store
 from blocksnapd.store.s3_upkeep import upkeep
 from blocksnapd.store.steady import SteadyStore, line_to

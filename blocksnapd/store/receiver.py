@@ -10,7 +10,6 @@ import json
 import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 from blake3 import blake3
 
@@ -22,6 +21,7 @@ from blocksnapd.errors import (
     StoreMissingError,
     UsageError,
 )
+from blocksnapd.receiver_url import parse_receiver
 from blocksnapd.store.names import check_name
 from blocksnapd.store.receiver_lease import Lease
 from blocksnapd.store.receiver_link import LinkError, Links, TlsDialer
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from blocksnapd.model import Access
     from blocksnapd.store.receiver_link import Answer, Dialer, Headers, Link
 
-DEFAULT_TCP_PORT = 7420
 LISTING_SIZE_MAX = 1 << 28
 SMALL_SIZE_MAX = 1 << 16
 
@@ -279,11 +278,6 @@ class ReceiverStore:
         return TIME_HEADER, f"{time.time():.6f}"
 
 
-def is_receiver(url: str) -> bool:
-    """Return whether ``url`` is written like a receiver's."""
-    return urlsplit(url).scheme == "https"
-
-
 def open_receiver(url: str, access: Access) -> ReceiverStore:
     """Return the place that ``https://host:port/`` names; nothing is sent yet.
 
@@ -303,24 +297,19 @@ _KNOWN_LOCK = threading.Lock()
 
 
 def _opened(url: str, access: Access) -> ReceiverStore:
-    parts = urlsplit(url)
     try:
-        tcp_port = parts.port or DEFAULT_TCP_PORT
-    except ValueError:
-        tcp_port = 0
-    if not parts.hostname or not tcp_port or parts.path.strip("/") or parts.query or parts.username:
-        raise UsageError(
-            f"{url!r} is not a receiver's address",
-            effect="Nothing was read or written.",
-            hint="Write it like https://backup1.example.net:7420/.",
-        )
-    if access.cert is None or access.key is None:
+        address = parse_receiver(url)
+    except ValueError as error:
+        hint = "Write it like https://backup1.example.net:7420/."
+        raise UsageError(str(error), effect="Nothing was read or written.", hint=hint) from error
+    if access.cert is None:
         raise UsageError(
             f"{url} lets nobody in without a certificate, and none is named",
             effect="Nothing was read or written.",
-            hint="Name cert, key and ca of the target; blocksnapctl pair makes them.",
+            hint="Name ca and cert of the target, or BLOCKSNAP_CA and BLOCKSNAP_CERT in the "
+            "environment; blocksnapctl pair makes them.",
         )
-    return ReceiverStore(url, TlsDialer(parts.hostname, tcp_port, access))
+    return ReceiverStore(url, TlsDialer(*address, access))
 
 
 def _limited(link: Link, size_max: int, what: str) -> bytes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-import ssl
 import threading
 import time
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import h11
 
-from blocksnapd.errors import BlocksnapError
+from blocksnapd.errors import BlocksnapError, CertificateError
+from blocksnapd.pki.contexts import ClientTls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -58,15 +58,19 @@ class Dialer(Protocol):
 
 
 class TlsDialer:
-    """Dials by TCP and TLS, both sides with certificates; the files are read each time."""
+    """Dials by TCP and TLS, both sides with certificates; a renewed one counts from then on."""
 
     def __init__(self, host: str, tcp_port: int, access: Access) -> None:
-        self._address, self._access = (host, tcp_port), access
+        self._address, self._tls = (host, tcp_port), ClientTls(access)
         self.host = f"{host}:{tcp_port}"
 
     def dial(self) -> socket.socket:
         """Return a new connected byte stream; raises as ``Dialer.dial``."""
-        context = self._context()
+        try:
+            context = self._tls.context()
+        except CertificateError as error:
+            # Not as it is: what goes wrong on the way to a repository is no fault of its format.
+            raise LinkError(error.message, hint=error.hint) from error
         try:
             plain = socket.create_connection(self._address, timeout=CONNECT_S_MAX)
         except OSError as error:
@@ -82,21 +86,6 @@ class TlsDialer:
                 hint="Look at the dates and the authority of both certificates: blocksnapctl pair "
                 "makes new ones.",
             ) from error
-
-    def _context(self) -> ssl.SSLContext:
-        access = self._access
-        try:
-            context = ssl.create_default_context(cafile=access.ca)
-            context.minimum_version = ssl.TLSVersion.TLSv1_3
-            if access.cert is not None:
-                context.load_cert_chain(access.cert, access.key)
-        except (OSError, ssl.SSLError) as error:
-            files = ", ".join(f for f in (access.ca, access.cert, access.key) if f)
-            raise LinkError(
-                f"the certificates in {files} cannot be used: {_said(error)}",
-                hint="Name ca, cert and key of the target; blocksnapctl pair makes them.",
-            ) from error
-        return context
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,43 @@
+"""Addresses of receivers."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blocksnapd.receiver_url import ReceiverAddress, is_receiver, parse_receiver
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("https://backup1.example.net", ("backup1.example.net", 7420)),
+        ("https://backup1:8443/", ("backup1", 8443)),
+        ("https://[::1]:7/", ("::1", 7)),
+        ("HTTPS://192.0.2.7/", ("192.0.2.7", 7420)),
+    ],
+)
+def test_addresses(url, address):
+    assert is_receiver(url)
+    assert parse_receiver(url) == ReceiverAddress(*address)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://", "https:///x", "https://h:0/", "https://h:99999/", "https://h:x/", "https://h/p",
+     "https://u@h/", "https://u:p@h/", "https://h/?q", "https://h/#f", "http://h/", "https://[::1/"],
+)  # fmt: skip
+def test_what_is_none_is_refused(url):
+    with pytest.raises(ValueError, match="is not a receiver's address"):
+        parse_receiver(url)
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_an_address_or_refused(text):
+    with contextlib.suppress(ValueError):
+        found = parse_receiver(f"https://{text}")
+        assert found.host
+        assert 0 < found.tcp_port < 65536
