@@ -5,12 +5,12 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON := .venv/bin/python
-CODE := blocksnapd blocksnapctl tests packaging/man
+CODE := blocksnapd blocksnapctl tests packaging/man systemd/system-generators/blocksnap-cow-generator
 # Under make a missing lab is a failure, not a skipped test.
 export BLOCKSNAP_LAB_REQUIRED := 1
 # What other tests and the demo stand on is typed as strictly as the program.
 TYPED_TESTS := tests/conftest.py tests/tidy.py tests/lab/machine.py tests/lab/guest/kit.py \
-  packaging/man/make.py
+  packaging/man/make.py systemd/system-generators/blocksnap-cow-generator
 # For the tests to choose: make test ARGS='-k extents'
 ARGS ?=
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import getpass
 import json
 import logging
@@ -134,6 +135,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from blocksnapd.config import load
     from blocksnapd.daemon import run_daemon
 
+    faulthandler.enable()  # the watchdog's SIGABRT leaves every thread's stack in the journal
     asyncio.run(run_daemon(load(arguments.config)))
 
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import math
 import os
 import signal
 import threading
@@ -68,7 +69,7 @@ STATUS_INTERVAL_S = 5.0
 OPEN_S_MAX = 60.0  # whoever takes longer goes on opening while the others are protected
 STOP_S_MAX = 90.0
 # A scheduler that looked at nothing for so long is stuck; a cycle under way may take its time.
-STUCK_AFTER_S = 120.0
+STUCK_AFTER_INTERVALS = 2  # of the watchdog
 
 
 async def run_daemon(config: Config) -> None:
@@ -90,7 +91,7 @@ async def _run_daemon(config: Config) -> None:
     access = unix_socket.access_for(config.control.read_group, config.control.admin_group)
     events = await _open_events(config.daemon.state_dir, clock)
     handed_in = notify.listen_sockets()
-    sockets = handed_in or [unix_socket.bind(config.control.socket, access)]
+    ours = _bind_what_is_missing(config.control.socket, access, handed_in)
     metrics = Metrics(CollectorRegistry())
     metrics.configure(config)
     book = RunBook(clock)
@@ -118,10 +119,11 @@ async def _run_daemon(config: Config) -> None:
     )  # fmt: skip
     operations.reloading = reloader
     async with contextlib.AsyncExitStack() as stack:
-        await _serve(
-            stack, operations, access, sockets,
-            are_ours=not handed_in, answered=metrics.answered,
-        )  # fmt: skip
+        for sockets in (handed_in, ours):
+            await _serve(
+                stack, operations, access, sockets,
+                are_ours=sockets is ours, answered=metrics.answered,
+            )  # fmt: skip
         await _serve_metrics(stack, metrics, config, events)
         async with supervisor:
             supervisor.eternal("events", events.write_forever())
@@ -211,6 +213,15 @@ async def _open_events(state_dir: str, clock: SystemClock) -> EventLog:
             effect="The daemon did not start; no point was harmed.",
             hint="Repair the disk that it lies on, or move events.jsonl away to begin a new log.",
         ) from error
+
+
+def _bind_what_is_missing(
+    path: str, access: Access, handed_in: list[socket.socket]
+) -> list[socket.socket]:
+    """Return the configured socket, unless systemd listens there and handed it in."""
+    if any(listening.getsockname() == path for listening in handed_in):
+        return []
+    return [unix_socket.bind(path, access)]
 
 
 async def _serve(
@@ -305,9 +316,11 @@ def _has_point(tasks: dict[str, VolumeTask]) -> Callable[[str], bool]:
 
 
 def _is_alive(tasks: dict[str, VolumeTask], clock: SystemClock) -> Callable[[], bool]:
+    stuck_after_s = STUCK_AFTER_INTERVALS * (notify.watchdog_interval_s() or math.inf)
+
     def check() -> bool:
         return all(
-            task.is_at_work or clock.monotonic() - task.last_turn < STUCK_AFTER_S
+            task.is_at_work or clock.monotonic() - task.last_turn < stuck_after_s
             for task in tasks.values()
         )
 

@@ -170,22 +170,28 @@ class Topology:
             under += self._under_path(backing)
         return under
 
-    def _under_path(self, path: str) -> list[str]:
+    def _under_path(self, path: str, within: tuple[str, ...] = ()) -> list[str]:
         try:
             facts = os.stat(path)
         except OSError:
             parent = os.path.dirname(path.rstrip("/"))
-            return self._under_path(parent) if parent and parent != path else []
+            return self._under_path(parent, within) if parent and parent != path else []
         if stat.S_ISBLK(facts.st_mode):
             return [_number(facts.st_rdev)]
         mount = self.mount_of(path)
-        return self._under_mount(mount) if mount else [_number(facts.st_dev)]
+        return self._under_mount(mount, within) if mount else [_number(facts.st_dev)]
 
-    def _under_mount(self, mount: Mount) -> list[str]:
-        """Return the devices a mount rests on; btrfs and overlay have numbers of their own."""
+    def _under_mount(self, mount: Mount, within: tuple[str, ...] = ()) -> list[str]:
+        """Return the devices a mount rests on; btrfs and overlay have numbers of their own.
+
+        ``within`` are the overlays passed on the way: where a root file system is one, the path of
+        its upper directory may mean nothing here, and lead back to itself.
+        """
         if mount.kind == "overlay":
             upper = re.search(r"(?:^|,)upperdir=([^,]*)", mount.options)
-            return self._under_path(upper[1]) if upper and upper[1] != mount.point else []
+            if not upper or mount.point in within:
+                return []
+            return self._under_path(upper[1], (*within, mount.point))
         if self.exists(mount.devno):
             return [mount.devno]
         rdev = _rdev(mount.source) if mount.source.startswith("/") else -1

@@ -163,7 +163,7 @@ def _insisting(vg: str, point: str) -> Finding:
     return Finding(
         "FSTAB", f"{FSTAB} insists on {point}; its volume group {vg!r} has a file as COW space.",
         "If that file's disk is missing at boot, the boot stops in the emergency shell.",
-        f"Add 'nofail' to the line of {point}, and enable the unit that attaches the COW space.",
+        f"Add 'nofail' to the line of {point}. blocksnap-cow@.service attaches the file at boot.",
         fixable=False,
     )  # fmt: skip
 

@@ -64,6 +64,16 @@ def test_a_loop_on_its_own_file_system_ends(tmp_path: Path) -> None:
     assert host.topology.below("7:0") == {"7:0"}
 
 
+def test_a_root_overlay_whose_upper_directory_is_not_to_be_seen_ends(tmp_path: Path) -> None:
+    """Live systems and containers: its path was that of another root."""
+    host = RecordedHost(tmp_path)
+    host.mount("0:30", "/", "overlay", "overlay", "rw,lowerdir=/,upperdir=/gone/upper")
+    assert host.topology.below_file("/srv/file") == set()
+    host.mount("0:31", "/a", "overlay", "overlay", "rw,lowerdir=/,upperdir=/gone/a")
+    host.mount("0:32", "/gone", "overlay", "overlay", "rw,lowerdir=/,upperdir=/a/upper")
+    assert host.topology.below_file("/a/file") == set()
+
+
 def test_the_innermost_and_newest_mount_counts(host: RecordedHost) -> None:
     host.mount("8:0", "/srv", "ext4", "/dev/sda")
     mount = host.topology.mount_of("/srv/x")

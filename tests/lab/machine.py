@@ -45,6 +45,8 @@ XSTATE_LIBRARY = PROJECT / "build/lab/uml_xstate.so"
 
 TRIES_MAX = 3
 BOOT_LIMIT_S = 60.0
+SYSTEMD_BOOT_LIMIT_S = 240.0
+SYSTEM_DISK_SIZE = 8 << 30  # sparse
 POLL_S = 0.02
 TICK_S = 1.0
 CONSOLE_LINES_SHOWN = 60
@@ -97,6 +99,7 @@ def missing() -> list[str]:
         for program, package in (
             ("linux.uml", "user-mode-linux"), ("lvm", "lvm2"), ("dmsetup", "dmsetup"),
             ("mkfs.xfs", "xfsprogs"), ("mkfs.ext4", "e2fsprogs"), ("modprobe", "kmod"),
+            ("udevadm", "udev"),
         )
         if shutil.which(program, path=_PATH) is None
     ]  # fmt: skip
@@ -132,6 +135,8 @@ class Machine:
         folder: an empty or new directory; its path has no spaces (it is on a kernel command line).
         disk_sizes: bytes of /dev/ubda, /dev/ubdb, ...; images are sparse and start blank.
         memory_mib: the guest's memory; used from the host as it is touched.
+        systemd: boot a systemd with udevd before the program (init-systemd.sh), not just a shell;
+            what it writes is kept on one more disk, from boot to boot.
         echo: called with every line of the console, for people who watch.
     """
 
@@ -141,22 +146,25 @@ class Machine:
         disk_sizes: Sequence[int] = (),
         *,
         memory_mib: int = 1024,
+        systemd: bool = False,
         echo: Callable[[str], None] | None = None,
     ) -> None:
-        if len(disk_sizes) > 8 or any(c.isspace() for c in str(folder)):
+        if len(disk_sizes) + systemd > 8 or any(c.isspace() for c in str(folder)):
             raise ValueError("a machine has at most 8 disks and a folder without spaces")
         lacks = missing()
         if lacks:
             raise LabMissingError("the lab needs " + ", ".join(lacks))
         self.folder = folder.resolve()
         self.out = self.folder / "out"
-        self.disks = [self.folder / f"disk{index}.img" for index in range(len(disk_sizes))]
-        self.disk_sizes = list(disk_sizes)
+        self.disk_sizes = [*disk_sizes, *([SYSTEM_DISK_SIZE] if systemd else [])]
+        self.disks = [self.folder / f"disk{index}.img" for index in range(len(self.disk_sizes))]
+        self.systemd = systemd
         self.memory_mib = memory_mib
         self.echo = echo
         self._guest: Guest | None = None
         self.out.mkdir(parents=True)
-        shutil.copy(GUEST_DIR / "init.sh", self.folder / "init")
+        init = "init-systemd.sh" if systemd else "init.sh"
+        shutil.copy(GUEST_DIR / init, self.folder / "init")
         self.blank()
         _compile_project()
 
@@ -183,7 +191,8 @@ class Machine:
         for attempt in range(TRIES_MAX):
             guest = self._guest = Guest(self, [str(GUEST_PYTHON), str(script), *args], limit_s)
             try:
-                guest.wait_for("up", limit_s=min(BOOT_LIMIT_S, limit_s))
+                limit_boot_s = SYSTEMD_BOOT_LIMIT_S if self.systemd else BOOT_LIMIT_S
+                guest.wait_for("up", limit_s=min(limit_boot_s, limit_s))
             except (GuestAbortedError, GuestFailedError) as error:
                 self.close()
                 if attempt == TRIES_MAX - 1:
@@ -250,7 +259,9 @@ class Guest:
             f"LAB={machine.folder}",
             f"LAB_PROJECT={PROJECT}",
             f"LAB_LIMIT_S={limit_s}",
-        ]
+            *([f"LAB_SYSTEM_DISK=/dev/ubd{'abcdefgh'[len(machine.disks) - 1]}"]
+              if machine.systemd else []),
+        ]  # fmt: skip
 
     def _read_console(self) -> None:
         assert self._process.stdout is not None
@@ -321,6 +332,21 @@ class Guest:
         if status != 0:
             raise GuestFailedError(self._story(f"the program ended with status {status}"))
         return Result(status, self.events(), self.console, time.monotonic() - self.started)
+
+    def wait_for_power_off(self, *, limit_s: float = 120.0) -> float:
+        """Wait until the guest has ended by itself, as a shutdown ends; return the seconds.
+
+        Raises:
+            GuestFailedError: it did not within the limit.
+        """
+        begun = time.monotonic()
+        try:
+            self._process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise GuestFailedError(self._story(f"not off within {limit_s:.0f} s")) from None
+        self.kill()
+        return time.monotonic() - begun
 
     def kill(self) -> None:
         """End the guest at once, as a power cut does; return when nothing of it is left."""
