@@ -73,6 +73,7 @@ class Clients:
             "region": place.region,
             "virtual_hosted_style_request": place.is_virtual,
             "checksum_algorithm": "sha256",
+            "disable_bulk_delete": True,  # its answer hides why an object may not be deleted
         }
         if place.endpoint:
             config["endpoint"] = _endpoint(place)

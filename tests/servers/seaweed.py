@@ -45,6 +45,8 @@ class SeaweedFs:
         self._identities: list[dict[str, Any]] = []
         self._process: subprocess.Popen[bytes] | None = None
         self.admin = self.identity(*ADMIN)
+        # May nothing but what a bucket's policy allows them.
+        self.source, self.maintainer = self.identity("source", []), self.identity("maintainer", [])
         self.reader = self.identity("reader", [f"Read:{BUCKET}", f"List:{BUCKET}"])
 
     @staticmethod

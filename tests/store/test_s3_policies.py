@@ -1,0 +1,127 @@
+"""The least that a source and a maintainer must be allowed is enough, and is the least."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from blocksnapd.errors import KeyMissingError
+from blocksnapd.model import Access
+from blocksnapd.store.init import init_repository
+from blocksnapd.store.keys import load_restore
+from blocksnapd.store.places import open_store
+from blocksnapd.store.repository import Repository
+from tests.store.support import VOLUME, Lab
+
+POLICIES = Path(__file__).resolve().parents[2] / "packaging/s3"
+BUCKET, PREFIX = "policed", "hosts/db01"
+
+
+def policy(name: str) -> dict:
+    """Return one of the files, for the bucket of the tests."""
+    text = (POLICIES / f"{name}.json").read_text()
+    return json.loads(text.replace("BUCKET", BUCKET).replace("PREFIX", PREFIX))
+
+
+def granted(name: str) -> list[dict]:
+    """Return the statements of a policy as a bucket's policy has them for one user."""
+    user = {"AWS": f"arn:aws:iam::000000000000:user/{name}"}
+    return [
+        {**statement, "Sid": f"{name}{statement['Sid']}", "Principal": user}
+        for statement in policy(name)["Statement"]
+    ]
+
+
+def url_of(seaweed, prefix: str = PREFIX) -> str:
+    return seaweed.url(prefix).replace("s3://vault/", f"s3://{BUCKET}/")
+
+
+@pytest.fixture(scope="module")
+def bucket(seaweed):
+    """A bucket with the policies of a source and a maintainer."""
+    admin = seaweed.store().clients.admin
+    admin.create_bucket(Bucket=BUCKET)
+    statements = [*granted("source"), *granted("maintainer")]
+    admin.put_bucket_policy(
+        Bucket=BUCKET, Policy=json.dumps({"Version": "2012-10-17", "Statement": statements})
+    )
+    return seaweed
+
+
+@pytest.fixture(scope="module")
+def keys(bucket, tmp_path_factory):
+    """The report of a repository that an administrator made there."""
+    place = tmp_path_factory.mktemp("policed")
+    return init_repository(
+        url_of(bucket), str(place / "keys"), access=Access(credentials=bucket.admin)
+    )
+
+
+@pytest.mark.parametrize("name", ["source", "maintainer", "create-only", "lifecycle"])
+def test_each_file_is_json_with_both_names_to_fill_in(name):
+    text = (POLICIES / f"{name}.json").read_text()
+    assert json.loads(text)
+    assert "PREFIX" in text
+    if name == "lifecycle":
+        return
+    assert "BUCKET" in text
+    for statement in json.loads(text)["Statement"]:
+        assert set(statement) >= {"Sid", "Effect", "Action", "Resource"}
+        assert all(action.startswith("s3:") for action in statement["Action"])
+        assert all("*" not in action for action in statement["Action"])
+
+
+def test_a_source_is_given_nothing_that_destroys_or_unlocks():
+    actions = {a for s in policy("source")["Statement"] for a in s["Action"]}
+    assert actions == {"s3:PutObject", "s3:AbortMultipartUpload", "s3:GetObject", "s3:ListBucket"}
+
+
+def test_nobody_may_lift_a_lock_or_delete_a_version():
+    actions = {a for s in policy("maintainer")["Statement"] for a in s["Action"]}
+    assert not actions & {"s3:DeleteObjectVersion", "s3:BypassGovernanceRetention"}
+
+
+def test_a_source_protects_a_volume_and_destroys_nothing(bucket, keys):
+    access = Access(credentials=bucket.source)
+    store = open_store(url_of(bucket), access)
+    lab = Lab(store=store, keys=load_restore(keys.restore_key), blocks=9000)
+    lab.write(range(9000), noise=True)  # more than one upload takes
+    point = lab.commit()
+    lab.write([5])
+    lab.commit([5])
+    sink = lab.sink(3)
+    lab.write([7], noise=True)
+    lab.feed(sink, [7])
+    sink.abort()  # what it cannot remove stays, and nothing else happens
+    names = bucket.store(url_of(bucket)).list_names("v/")
+    assert sum(name.endswith(".pt") for name in names) == 2
+    for attempt in (
+        lambda: store.delete(point.name),
+        lambda: store.delete("repo.json"),
+        lambda: store.put(f"m/{VOLUME}/0000000000000001.mf", [b"a lie"]),
+        lambda: store.put(f"g/{VOLUME}/0000000000000001.done", [b"a lie"]),
+        lambda: store.list_names(f"m/{VOLUME}/"),
+        lambda: open_store(url_of(bucket, "hosts/db02"), access).list_names("v/"),
+        lambda: open_store(url_of(bucket, "hosts/db02"), access).put("v/x/p/1", [b"1"]),
+    ):
+        with pytest.raises(KeyMissingError, match="not allowed"):
+            attempt()
+    lab.reader = Repository.open(
+        url_of(bucket), access=Access(credentials=bucket.admin), restore_key=keys.restore_key
+    )
+    lab.check_all()
+
+
+def test_a_maintainer_cannot_take_the_repository_away(bucket, keys):
+    store = open_store(url_of(bucket), Access(credentials=bucket.maintainer))
+    for attempt in (
+        lambda: store.delete("repo.json"),
+        lambda: store.put("anything", [b"1"]),
+        lambda: open_store(
+            url_of(bucket, "hosts/db02"), Access(credentials=bucket.maintainer)
+        ).list_names("v/"),
+    ):
+        with pytest.raises(KeyMissingError, match="not allowed"):
+            attempt()
