@@ -30,6 +30,7 @@ from blocksnapd.units import format_count, format_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from blocksnapd.control.messages import Point
     from blocksnapd.errors import BlocksnapError
     from blocksnapd.model import RestorePoint
     from blocksnapd.service.runs import LiveRun
@@ -100,34 +101,24 @@ def unreadable(
 
 def _near(point: RestorePoint, damage: Damage, points: WorkerPoints) -> list[str]:
     """Return the nearest points that are whole, a line each with a heading; or that none is."""
-    lines = [
-        f"{p.facts.point_id}  {format_time(p.facts.time.timestamp())}"
-        for p in whole_beside(point, damage, points)
-    ]
+    lines = [f"{p['id']}  {p['time']}" for p in whole_beside(point, damage, points)]
     if not lines:
         return [f"None of the {LOOKED_AT_MAX} points on either side of it is without that damage."]
     return ["The nearest points that need none of what is damaged:", *lines]
 
 
-def whole_beside(
-    point: RestorePoint, damage: Damage, points: WorkerPoints
-) -> Iterator[RestorePoint]:
+def whole_beside(point: RestorePoint, damage: Damage, points: WorkerPoints) -> Iterator[Point]:
     """Yield the nearest point on each side of ``point`` that needs nothing of what is damaged."""
-    others = points.beside(point)
-    sides = (
-        [p for p in reversed(others) if p.seq < point.seq],
-        [p for p in others if p.seq > point.seq],
-    )
-    for side in sides:
+    for side in points.beside(point):
         for other in side[:LOOKED_AT_MAX]:
             if _is_whole(other, damage, points):
                 yield other
                 break
 
 
-def _is_whole(point: RestorePoint, damage: Damage, points: WorkerPoints) -> bool:
+def _is_whole(point: Point, damage: Damage, points: WorkerPoints) -> bool:
     try:
-        image = points.open_image(point.facts.point_id)
+        image = points.open_image(point["id"])
         return not spoils(image.map, damage.slots)
     except (FormatError, StoreError, NotFoundError):
         return False

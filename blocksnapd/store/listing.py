@@ -85,6 +85,7 @@ def entry_of(point: RestorePoint) -> PointEntry:
         kind=facts.kind, method=facts.method, consistency=facts.consistency,
         changed_bytes=facts.changed_bytes, shipped_bytes=point.shipped_bytes,
         stored_bytes=point.stored_bytes, tags=facts.tags,
+        mismatched_blocks=facts.proof.mismatched_blocks,
     )  # fmt: skip
 
 

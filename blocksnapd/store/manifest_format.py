@@ -39,7 +39,10 @@ MANIFEST_SIZE_MAX = PLAIN_SIZE_MAX + HEADER_SIZE_MAX
 
 
 class PointEntry(msgspec.Struct, frozen=True, array_like=True):
-    """A listed point: what catalogues show, so that nobody opens thousands of objects."""
+    """A listed point: what catalogues show, so that nobody opens thousands of objects.
+
+    ``mismatched_blocks``: so many blocks of the point before were not what the volume had held.
+    """
 
     seq: int
     point_id: str
@@ -52,6 +55,7 @@ class PointEntry(msgspec.Struct, frozen=True, array_like=True):
     shipped_bytes: int
     stored_bytes: int
     tags: tuple[str, ...] = ()
+    mismatched_blocks: int = 0
 
 
 class LayerRef(msgspec.Struct, frozen=True, array_like=True):
@@ -231,7 +235,10 @@ def read_manifest(plain: bytes, name: str, volume_id: str) -> Manifest:
 
 
 def _is_point(entry: PointEntry) -> bool:
-    sizes = (entry.size, entry.changed_bytes, entry.shipped_bytes, entry.stored_bytes)
+    sizes = (
+        entry.size, entry.changed_bytes, entry.shipped_bytes, entry.stored_bytes,
+        entry.mismatched_blocks,
+    )  # fmt: skip
     is_named = POINT_ID.fullmatch(entry.point_id) is not None
     is_timed = 0 <= entry.time_us <= TIME_US_MAX
     return (
