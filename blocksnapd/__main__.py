@@ -9,6 +9,7 @@ blocksnapd doctor [--fix] [--config FILE]           find and repair half-done st
 blocksnapd maintain [--json] [TARGET ...]           merge, prune, collect, verify now
 blocksnapd maintain URL --key FILE [--keep RULE ...]   the same without a configuration
 blocksnapd drill VOLUME [POINT]                     restore a point to a scratch place, check it
+blocksnapd export NAME                              serve a target's points over NBD, as configured
 blocksnapd receive [--config FILE]                  keep the repositories of other hosts
 blocksnapd worker --socket PATH --repo URL --key FILE   serve one repository to its caller
 """
@@ -120,6 +121,8 @@ def _parser() -> argparse.ArgumentParser:
     drill = add("drill", _drill, "restore a point to a scratch place and have it checked, once")
     drill.add_argument("volume", help="one whose configuration says drill = ...")
     drill.add_argument("point", nargs="?", default="", help="the newest when left out")
+    export = add("export", _export, "serve the points of a target over NBD, as configured")
+    export.add_argument("name", help="of [export.NAME]")
     add("receive", _receive, f"keep the repositories of other hosts ({RECEIVE_CONFIG})")
     worker = add("worker", _worker, "serve one repository on a private socket (for blocksnapctl)")
     worker.set_defaults(log_level=logging.WARNING)  # its stderr is the operator's terminal
@@ -273,6 +276,13 @@ def _drill(arguments: argparse.Namespace) -> int:
     found = drill_configured(load(arguments.config), arguments.volume, arguments.point)
     print(json.dumps(found), flush=True)
     return EXIT_FAILED if found["result"] == "failed" else EXIT_OK
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from blocksnapd.config import load
+    from blocksnapd.service.export_run import export_configured
+
+    export_configured(load(arguments.config), arguments.name)
 
 
 def _receive(arguments: argparse.Namespace) -> None:

@@ -25,6 +25,7 @@ from blocksnapd.config_model import (
     Daemon,
     Drill,
     Driver,
+    Export,
     Hook,
     Maintenance,
     MetricsEndpoint,
@@ -53,6 +54,7 @@ __all__ = [
     "Daemon",
     "Drill",
     "Driver",
+    "Export",
     "Hook",
     "Listen",
     "Maintenance",
@@ -67,9 +69,9 @@ __all__ = [
 
 _SECTIONS = (
     "schema", "daemon", "control", "metrics", "maintenance", "defaults", "target", "cow",
-    "retention", "volume",
+    "retention", "volume", "export",
 )  # fmt: skip
-_MERGED = frozenset({"target", "cow", "retention", "volume"})
+_MERGED = frozenset({"target", "cow", "retention", "volume", "export"})
 Section = TypeVar("Section", bound=BaseModel)
 
 
@@ -99,6 +101,7 @@ def load(path: str) -> Config:
         targets=builder.targets,
         cow=spaces,
         volumes=builder.volumes(),
+        exports=_exports(document, targets),
     )
     document.raise_problems()
     return config
@@ -136,6 +139,14 @@ def _check_spaces(document: Document, spaces: Mapping[str, CowSpace]) -> None:
         first = files.setdefault(space.file, name)
         if first != name:
             document.complain(("cow", name, "file"), f"is the file of cow.{first} too")
+
+
+def _exports(document: Document, targets: Mapping[str, Target]) -> dict[str, Export]:
+    exports = _named(document, "export", Export, SHORT_NAME)
+    for name, export in exports.items():
+        if export.target not in targets:
+            document.complain(("export", name, "target"), f"names no target: {export.target!r}")
+    return exports
 
 
 class _VolumeBuilder:

@@ -279,6 +279,33 @@ class Volume(Frozen):
         return self.name if self.name.startswith("/") else f"/dev/{self.name}"
 
 
+class Export(Frozen):
+    """``[export.NAME]``: the points of a target as disks over NBD, while the daemon runs.
+
+    ``key`` is a restore key, read by the export's process alone. ``unix`` is the path of a socket,
+    ``listen`` a TCP address. With ``writable`` each client writes to a copy that is thrown away.
+    """
+
+    target: str
+    key: AbsolutePath
+    unix: Annotated[str, AfterValidator(socket_path)] | None = None
+    listen: Annotated[Listen, in_text(parse_listen)] | None = None
+    certificate: AbsolutePath | None = None
+    certificate_key: AbsolutePath | None = None
+    client_ca: AbsolutePath | None = None
+    writable: bool = False
+
+    @model_validator(mode="after")
+    def _is_one_place(self) -> Self:
+        if (self.unix is None) == (self.listen is None):
+            raise ValueError("is at one place: give it either unix or listen")
+        if (self.certificate is None) != (self.certificate_key is None):
+            raise ValueError("needs both certificate and certificate_key, or none of them")
+        if self.client_ca is not None and self.certificate is None:
+            raise ValueError("has a client_ca but no certificate to begin TLS with")
+        return self
+
+
 class Config(Frozen):
     """The whole configuration."""
 
@@ -290,3 +317,4 @@ class Config(Frozen):
     targets: dict[str, Target]
     cow: dict[str, CowSpace]
     volumes: dict[str, Volume]
+    exports: dict[str, Export] = Field(default={})

@@ -35,6 +35,7 @@ from blocksnapd.runtime.clock import SystemClock
 from blocksnapd.runtime.supervise import Supervisor
 from blocksnapd.service.drill_book import DrillBook
 from blocksnapd.service.drill_task import DrillTask
+from blocksnapd.service.export_task import ExportTask
 from blocksnapd.service.hooks import VolumeHooks
 from blocksnapd.service.host_operations import HostOperations
 from blocksnapd.service.maintenance import MaintenanceTask
@@ -112,9 +113,11 @@ async def _run_daemon(config: Config) -> None:
     maintenance = MaintenanceTask(
         config, operations.refresh, metrics=metrics, say=events.say, clock=clock
     )
+    exports = ExportTask(config, say=events.say, clock=clock)
     supervisor = Supervisor()
     reloader = Reloader(
-        config, tasks, make, supervisor.passing, others=[targets, pruners, drills, maintenance],
+        config, tasks, make, supervisor.passing,
+        others=[targets, pruners, drills, maintenance, exports],
         metrics=metrics, say=events.say, clock=clock,
     )  # fmt: skip
     operations.reloading = reloader
@@ -133,6 +136,7 @@ async def _run_daemon(config: Config) -> None:
             supervisor.eternal("targets", targets.run())
             supervisor.eternal("maintenance", maintenance.run())
             supervisor.eternal("drills", drills.run())
+            supervisor.eternal("exports", exports.run())
             reloader.start()
             supervisor.eternal("watchdog", notify.feed_watchdog(clock, _is_alive(tasks, clock)))
             supervisor.eternal("reload", _reload_on_signal(reloader))

@@ -394,3 +394,28 @@ def test_not_utf_8(tmp_path: Path) -> None:
     (tmp_path / "b.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="is not UTF-8"):
         load(str(tmp_path / "b.toml"))
+
+
+EXPORT = """
+[export.points]
+target = "near"
+key = "/etc/blocksnap/restore.key"
+"""
+
+
+def test_an_export_is_at_one_place_of_a_target_there_is(tmp_path: Path) -> None:
+    config = read(tmp_path, GOOD + EXPORT + 'listen = "[::1]:10809"\n')
+    assert config.exports["points"].listen == ("::1", 10809)
+    assert read(tmp_path, GOOD).exports == {}
+    socket = 'unix = "/run/x.sock"\n'
+    for wrong, said in {
+        "": "is at one place",
+        socket + 'listen = "127.0.0.1:1"\n': "is at one place",
+        socket + 'certificate = "/a"\n': "needs both certificate and certificate_key",
+        socket + 'client_ca = "/a"\n': "has a client_ca but no certificate",
+        'unix = "run"\n': "must be an absolute path",
+    }.items():
+        with pytest.raises(ConfigError, match=said):
+            read(tmp_path, GOOD + EXPORT + wrong)
+    with pytest.raises(ConfigError, match="names no target: 'far'"):
+        read(tmp_path, GOOD + (EXPORT + socket).replace("near", "far"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -183,3 +184,49 @@ def test_a_detached_one_goes_on_until_it_is_cancelled(site: Site, monkeypatch: A
     assert "sent" in ended["reason"]
     failed = site.ctl("export", ids[0], *repo, "--detach", "--listen", "0.0.0.0:0", key=True)
     told(failed, 12, "could read the point")
+
+
+def test_the_daemon_serves_every_point_also_those_to_come(site: Site) -> None:
+    """As ``[export.NAME]`` says: started again when it dies, ended with the daemon."""
+    first = site.set_up()
+    place = site.folder / "points.sock"
+    settings = f"""
+[export.points]
+target = "near"
+key = "{site.keys}/restore.key"
+unix = "{place}"
+"""
+    site.write_config(settings)
+    site.start()
+    assert site.daemon is not None
+    pid = site.daemon.pid
+    site.until_done()
+    site.until(place.exists)
+    uri = f"nbd+unix:///{{}}?socket={place}"
+    named = f"{site.image}@latest".replace("/", "%2F").replace("@", "%40")
+    assert copied(site, uri.format(named)) == first
+    second = b"changed" * 1000 + first[7000:]
+    site.write_image((0, second[:7000]))
+    site.run()
+    site.until(lambda: copied(site, uri.format(named)) == second)
+    child = next(iter(children(pid)))
+    os.kill(child, signal.SIGKILL)
+    site.until(lambda: children(pid) - {child})
+    site.until(lambda: answers(place))
+    assert copied(site, uri.format(named)) == second
+    told_of = site.ctl("events", "--json").documents
+    assert any(event["type"] == "export-failed" for event in told_of)
+    (child,) = children(pid)
+    site.end()
+    assert not place.exists()
+    assert not os.path.exists(f"/proc/{child}")
+
+
+def children(pid: int) -> set[int]:
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return set(map(int, file.read().split()))
+
+
+def answers(place: os.PathLike[str]) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(os.fspath(place)) == 0
