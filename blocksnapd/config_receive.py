@@ -14,13 +14,12 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from blocksnapd.config_file import Document
-from blocksnapd.config_model import (
-    HOST_NAME,
-)
+from blocksnapd.config_model import HOST_NAME
 from blocksnapd.config_values import (
     AbsolutePath,
     Duration,
     Frozen,
+    KeepRule,
     Listen,
     Size,
     parse_listen,
@@ -36,12 +35,14 @@ class Receive(Frozen):
 
     ``root`` holds one directory per host. ``reserve`` is what stays free on its disk, for
     maintenance. ``clock_offset_s``: a host whose clock differs by more makes no points.
+    ``maintain_every_s`` lies between rounds of maintenance.
     """
 
     listen: _Listens = Field(default=(Listen("0.0.0.0", 7420),), strict=False)  # noqa: S104
     root: AbsolutePath = "/var/lib/blocksnap-receive"
     reserve: Size = GIB
     clock_offset_s: Duration = Field(default=900.0, alias="clock_offset")
+    maintain_every_s: Annotated[Duration, Field(ge=1)] = Field(default=1800.0, alias="maintain")
     metrics: _Listens = Field(default=(), strict=False)
 
 
@@ -57,12 +58,16 @@ class Host(Frozen):
     """``[defaults]`` and ``[host.NAME]``.
 
     ``quota`` is in bytes of objects, None: the disk is the limit. ``floor_s``: so long after a
-    point arrived here nothing forgets it. ``is_blocked``: nobody speaks for this host any more.
-    ``may_maintain``: maintainers' certificates count, which may delete whatever the floor allows.
+    point arrived here nothing forgets it. ``keep``: what rounds of maintenance keep, for which
+    they need ``maintenance_key``; empty: everything. ``is_blocked``: nobody speaks for this host
+    any more. ``may_maintain``: maintainers' certificates count, which may delete what is older
+    than the floor.
     """
 
     quota: Size | None = None
     floor_s: Duration | None = Field(default=None, alias="floor")
+    maintenance_key: AbsolutePath | None = None
+    keep: Annotated[tuple[KeepRule, ...], Field(strict=False)] = ()
     is_blocked: bool = Field(default=False, alias="blocked")
     may_maintain: bool = Field(default=False, alias="remote_maintenance")
 

@@ -18,8 +18,9 @@ from blocksnapd.maintain.gaps import StackGaps
 from blocksnapd.maintain.prune_frees import measure
 from blocksnapd.maintain.prune_guards import Clocks, Guard, guards
 from blocksnapd.maintain.prune_plan import check_plan, make_plan, with_shares
-from blocksnapd.maintain.retention import Candidate, decide
+from blocksnapd.maintain.retention import Candidate, Verdict, decide
 from blocksnapd.maintain.revise import revise
+from blocksnapd.store.floor import floor_s_of
 from blocksnapd.store.identity import check_repository
 from blocksnapd.store.listing import entry_name, list_points
 from blocksnapd.store.manifest_format import Forgotten, Hold
@@ -27,7 +28,7 @@ from blocksnapd.store.manifests import Manifests
 from blocksnapd.store.names import manifests_prefix, points_prefix
 from blocksnapd.store.point_format import from_us
 from blocksnapd.store.point_reader import PointReader
-from blocksnapd.units import format_count
+from blocksnapd.units import format_count, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +55,11 @@ class Ledger:
     def manifest(self) -> Manifest:
         """What the generation says."""
         return self.loaded.manifest
+
+    @property
+    def names(self) -> dict[int, str]:
+        """The names of the points' objects, by ``seq``."""
+        return {e.seq: entry_name(self.loaded.volume_id, e) for e in self.points}
 
     def entry(self, point_id: str) -> PointEntry:
         """Return the point with this id.
@@ -116,7 +122,7 @@ class Pruner:
     def plan(self, volume_id: str, policy: Policy) -> Plan:
         """Return what ``policy`` would do now; raises as ``look``."""
         ledger, now_us = self.look(volume_id), self.now_us()
-        verdicts = decide(ledger.candidates(now_us), policy, now_us)
+        verdicts = self._floored(ledger, decide(ledger.candidates(now_us), policy, now_us))
         clocks = Clocks(now_us, last_us=ledger.loaded.time_us or None)
         found = guards(verdicts, policy, clocks)
         if ledger.missing and not all(v.keep for v in verdicts):
@@ -155,10 +161,35 @@ class Pruner:
 
         def change(ledger: Ledger) -> Manifest:
             check_plan(plan, ledger.candidates(now_us), now_us)
+            self._check_floor(ledger, plan)
             both = sorted((*ledger.manifest.forgotten, *new), key=lambda f: f.seq)
             return replace(ledger.manifest, forgotten=tuple(both))
 
         return self._revise(plan.volume_id, change)
+
+    def _floored(self, ledger: Ledger, verdicts: list[Verdict]) -> list[Verdict]:
+        """Keep what arrived too recently for the place, whatever the policy says."""
+        floor_s = floor_s_of(self._store)
+        if not floor_s:
+            return verdicts
+        names, floor = ledger.names, f"floor {format_duration(floor_s)}"
+        return [
+            v
+            if v.keep or self._store.age(names[v.point.seq]) >= floor_s
+            else Verdict(v.point, (floor,))
+            for v in verdicts
+        ]
+
+    def _check_floor(self, ledger: Ledger, plan: Plan) -> None:
+        floor_s, names = floor_s_of(self._store), ledger.names
+        for point in plan.forgotten:
+            if floor_s and self._store.age(names[point.seq]) < floor_s:
+                raise RefusedError(
+                    f"{point.point_id} arrived less than {format_duration(floor_s)} ago, and "
+                    "nothing that young is forgotten here",
+                    effect=_NOTHING,
+                    hint="That is the floor of this host in the receiver's configuration.",
+                )
 
     def prune(self, volume_id: str, policy: Policy) -> tuple[Plan, Ledger | None]:
         """Do what the policy says, unless a guard speaks. Return the plan, and the new state.

@@ -29,6 +29,15 @@ class ReceiveMetrics:
             f"{_PREFIX}received_bytes_total", "Bytes of objects that hosts put.",
             ("host",), registry=registry,
         )  # fmt: skip
+        self._maintained = Gauge(
+            f"{_PREFIX}maintenance_last_success_timestamp_seconds",
+            "Instant of the last round of maintenance that went well. Absent: none yet.",
+            ("host",), registry=registry,
+        )  # fmt: skip
+        self._unmaintained = Counter(
+            f"{_PREFIX}maintenance_failures_total", "Rounds of maintenance that failed.",
+            ("host",), registry=registry,
+        )  # fmt: skip
         self._reload = Gauge(
             f"{_PREFIX}last_reload_successful", "0 if the last SIGHUP changed nothing.",
             registry=registry,
@@ -46,6 +55,12 @@ class ReceiveMetrics:
         self._requests.labels(host, verb, code).inc()
         if taken:
             self._received.labels(host).inc(taken)
+
+    def maintained(self, host: str, *, is_good: bool, now: float) -> None:
+        """A round of maintenance of ``host`` ended."""
+        if is_good:
+            self._maintained.labels(host).set(now)
+        self._unmaintained.labels(host).inc(0 if is_good else 1)
 
     def reloaded(self, *, is_good: bool) -> None:
         """A SIGHUP was followed, or not."""

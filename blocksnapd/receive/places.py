@@ -29,6 +29,7 @@ from blocksnapd.receive import caller as rules
 from blocksnapd.receive.usage import Usage
 from blocksnapd.runtime import durable
 from blocksnapd.store.files import LocalStore
+from blocksnapd.store.floor import write_floor
 from blocksnapd.store.identity import check_repository
 from blocksnapd.store.names import (
     REPOSITORY_NAME,
@@ -217,6 +218,7 @@ class HostPlace:
             )  # fmt: skip
         if name == REPOSITORY_NAME and not os.path.isdir(self.root):
             durable.make_dirs(self.root)
+            write_floor(self.root, self._config().host(self.host).floor_s)
 
     def _check_disk(self, size: int) -> None:
         receive = self._config().receive

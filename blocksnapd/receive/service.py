@@ -24,8 +24,10 @@ from blocksnapd.receive.application import Application
 from blocksnapd.receive.metrics import ReceiveMetrics
 from blocksnapd.receive.places import Places
 from blocksnapd.receive.serving import Serving, caller_of_certificate, server_context
+from blocksnapd.receive.upkeep import Upkeep, write_floors
 from blocksnapd.runtime import notify
 from blocksnapd.runtime.clock import SystemClock
+from blocksnapd.runtime.supervise import Supervisor
 
 if TYPE_CHECKING:
     from blocksnapd.config_receive import ReceiveConfig
@@ -44,6 +46,7 @@ class Receiver:
         self.metrics = ReceiveMetrics(CollectorRegistry())
         application = Application(self.places, caller_of_certificate, told=self.metrics.request)
         self.serving = Serving(application.build())
+        self.upkeep = Upkeep(lambda: self.config, self.metrics, SystemClock())
 
     async def start(self) -> list[tuple[str, int]]:
         """Listen; return where.
@@ -52,6 +55,7 @@ class Receiver:
             BlocksnapError: a certificate, the directory or an address cannot be used.
         """
         _check_root(self.config.receive.root)
+        await asyncio.to_thread(write_floors, self.config)
         context = await asyncio.to_thread(server_context, self.config.pki)
         await self.serving.start()
         return await self.serving.listen(self.config.receive.listen, context)
@@ -70,6 +74,7 @@ class Receiver:
         if receive != config.receive:
             log.warning("[receive] listen and root are taken up by a restart only")
         self.config = config.model_copy(update={"receive": receive})
+        await asyncio.to_thread(write_floors, self.config)
         await self.serving.reload(context)
         self.metrics.reloaded(is_good=True)
         log.info("configuration and certificates were read again")
@@ -102,12 +107,15 @@ async def run_receiver(config: ReceiveConfig) -> None:
         stack.push_async_callback(endpoint.stop)
         await endpoint.start(config.receive.metrics)
         told = ", ".join(f"{host}:{tcp_port}" for host, tcp_port in where)
-        watchdog = asyncio.create_task(notify.feed_watchdog(SystemClock(), lambda: True))
-        stack.callback(watchdog.cancel)
-        notify.ready(f"listening on {told}")
-        log.info("ready: listening on %s", told)
-        await stop.wait()
-        notify.stopping("ending the requests under way")
+        async with Supervisor() as supervisor:
+            feeding = notify.feed_watchdog(SystemClock(), lambda: True)
+            supervisor.eternal("watchdog", feeding)
+            supervisor.eternal("maintenance", receiver.upkeep.run())
+            notify.ready(f"listening on {told}")
+            log.info("ready: listening on %s", told)
+            await stop.wait()
+            notify.stopping("ending the requests under way")
+            supervisor.stop()
 
 
 def _check_root(root: str) -> None:

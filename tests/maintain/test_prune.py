@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import replace as changed
 from datetime import timedelta
@@ -22,6 +23,8 @@ from blocksnapd.keep_rules import parse_rule
 from blocksnapd.maintain.prune import Pruner, hold_text, is_held
 from blocksnapd.maintain.retention import Policy
 from blocksnapd.maintain.revise import TRIES_MAX
+from blocksnapd.store.files import LocalStore
+from blocksnapd.store.floor import write_floor
 from blocksnapd.store.keys import MaintenanceKey
 from blocksnapd.store.listing import entry_name
 from blocksnapd.store.manifest_format import Hold, Verified
@@ -317,3 +320,28 @@ def test_a_fault_while_publishing_leaves_it_done_or_undone(lab, clock, kind):
     else:
         assert isinstance(error, Killed)
         assert holds in ([], [5])
+
+
+def test_nothing_younger_than_the_floor_of_its_place_is_forgotten(lab, clock, tmp_path):
+    """Counted from when points arrived there: what their times say shortens nothing."""
+    free = pruner_of(lab, clock).plan(VOLUME, POLICY)
+    place = tmp_path / "place"
+    place.mkdir()
+    store = LocalStore(str(place))
+    for name, data in lab.store.objects.items():
+        store.put(name, [data])
+    pruner = pruner_of(lab, clock, store)
+    write_floor(str(place), 3600.0)
+    plan = pruner.plan(VOLUME, POLICY)
+    assert plan.forgotten == ()
+    assert {p.seq for p in plan.points if p.reasons[0].startswith("floor ")} == {
+        p.seq for p in free.forgotten
+    }
+    with pytest.raises(RefusedError, match="arrived less than 1h00m ago"):
+        pruner.apply(free)
+    assert pruner.look(VOLUME).manifest.forgotten == ()
+    for path in place.glob("v/*/p/*.pt"):
+        os.utime(path, (path.stat().st_mtime - 4000,) * 2)
+    plan = pruner.plan(VOLUME, POLICY)
+    assert [p.seq for p in plan.forgotten] == [p.seq for p in free.forgotten]
+    assert len(pruner.apply(plan).manifest.forgotten) == len(free.forgotten)
