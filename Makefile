@@ -13,6 +13,8 @@ TYPED_TESTS := tests/conftest.py tests/tidy.py tests/lab/machine.py tests/lab/gu
   packaging/man/make.py systemd/system-generators/blocksnap-cow-generator
 # For the tests to choose: make test ARGS='-k extents'
 ARGS ?=
+# Tests that run at once: most wait for a guest's kernel. Each guest may take 1 GiB.
+JOBS ?= $(shell nproc | awk '{ print $$1 < 8 ? $$1 : 8 }')
 
 .PHONY: help setup demo test test-long bench man completion lint format clean
 
@@ -27,11 +29,11 @@ demo: setup ## the whole story on a real kernel, in a user-mode Linux guest; HER
 	@$(PYTHON) -m tests.demo $(if $(HERE),--here)
 
 test: lint ## lint, then every test, also those in the lab; ARGS='...' goes to pytest
-	@$(PYTHON) -m pytest -m 'not long' $(ARGS)
+	@$(PYTHON) -m pytest -m 'not long' -n $(JOBS) --dist worksteal $(ARGS)
 
 test-long: lint ## every test there is, also the long ones
 	@$(PYTHON) -m pip install -q --disable-pip-version-check --root-user-action ignore -e '.[dev,fuzz]'
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTHON) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 bench: ## measure, beside other tools, and print ratios; ARGS=bench_store for one of them
 	@packaging/dev/setup zstd borgbackup restic

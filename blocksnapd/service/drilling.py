@@ -280,13 +280,15 @@ class _Work:
 
     @asynccontextmanager
     async def _exported(self) -> AsyncIterator[str]:
-        path = os.path.join(self._scratch, "nbd.sock")
         server = Server(PointResolver(self._points, self._point), overlays=self._scratch)
-        server.start(listen_unix(path))
-        try:
-            yield f"nbd+unix:///?socket={quote(path)}"
-        finally:
-            await server.stop()
+        # Not in the scratch place: a socket's path has 107 bytes, a directory's thousands.
+        with tempfile.TemporaryDirectory(prefix=_PREFIX) as directory:
+            path = os.path.join(directory, "nbd.sock")
+            server.start(listen_unix(path))
+            try:
+                yield f"nbd+unix:///?socket={quote(path)}"
+            finally:
+                await server.stop()
 
 
 @contextmanager

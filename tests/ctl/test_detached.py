@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,14 +18,17 @@ from blocksnapd.errors import HostError, UnreachableError
 from tests.ctl.calling import FAKE_DAEMON
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 NOBODY = Client("/nonexistent/control.sock")
 
 
 @pytest.fixture(autouse=True)
-def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "s"))
+def own_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with tempfile.TemporaryDirectory() as short:  # a socket's path may have 107 bytes
+        monkeypatch.setenv("XDG_STATE_HOME", short)
+        yield
 
 
 @pytest.fixture
