@@ -90,6 +90,8 @@ class Cycle:
         self._hooks = hooks or NoHooks()
         self._stop = threading.Event()
         self._keep_pending = False
+        self._taken_id = ""
+        self._head: tuple[PointHead | None] | None = None
         self.committed: list[RestorePoint] = []
 
     def cancel(self, *, keep_pending: bool) -> None:
@@ -103,6 +105,7 @@ class Cycle:
         Raises:
             BlocksnapError: the cycle failed; tracking goes on from the last committed point.
         """
+        self._head = None
         for _ in range(COMMANDS_MAX):
             view, head, command = await self._next(asked)
             if isinstance(command, Wait):
@@ -182,7 +185,10 @@ class Cycle:
                 effect="It is not protected until it is opened anew, which follows by itself; "
                 "the old one's points are kept.",
             )
-        head = await asyncio.to_thread(volume.store.newest, volume.volume_id)
+        if self._head is None:
+            # Once a run: what changes it then is this run, and a session looks at its base anew.
+            self._head = (await asyncio.to_thread(volume.store.newest, volume.volume_id),)
+        (head,) = self._head
         pending = volume.journal.record.pending
         command = decide(
             view,
@@ -207,10 +213,13 @@ class Cycle:
         elif isinstance(command, Take):
             await self._take(tags)
         elif isinstance(command, Ship):
-            self.committed.append(await self._ship_or_drop(command, view, head))
+            point = await self._ship_or_drop(command, view, head)
+            self.committed.append(point)
+            self._head = (point.head,)
 
     async def _take(self, tags: tuple[str, ...]) -> None:
-        point_id, taken = f"p{secrets.token_hex(8)}", None
+        cut, taken = self._volume.journal.record.cut, None
+        point_id = self._taken_id = cut or f"p{secrets.token_hex(8)}"
         try:
             await self._hooks.before(point_id)
             taken = await self._snapshot(point_id, tags)
@@ -254,8 +263,14 @@ class Cycle:
             if isinstance(error, TrackingLostError) and _is_tracked(command):
                 raise  # the new snapshot may still be good for a compare
             if not (shipping.is_commit_begun and await self._may_stand(command.point_id)):
-                await self._drop(command.point_id)
+                await self._drop(command.point_id, cut=self._cut(shipping, command))
             raise
+
+    def _cut(self, shipping: Shipping, command: Ship) -> str:
+        # Whose id the next point may have. Never that of one whose commit began, now or before a
+        # restart: what is still on its way then would be taken for the next one.
+        is_sure = not shipping.is_commit_begun and command.point_id == self._taken_id
+        return command.point_id if is_sure else ""
 
     async def _may_stand(self, point_id: str) -> bool:
         """Whether the repository has the point although its commit failed, or does not answer.
@@ -269,14 +284,14 @@ class Cycle:
             return True
         return head is not None and head.point_id == point_id
 
-    async def _drop(self, point_id: str) -> None:
+    async def _drop(self, point_id: str, *, cut: str = "") -> None:
         # The base goes on tracking from the last committed point; a second snapshot that
         # nobody ships would only cost the host. A daemon that stops keeps it: it goes on.
         if self._stop.is_set() and self._keep_pending:
             return
         try:
             await self._volume.source.remove(point_id)
-            await asyncio.to_thread(self._volume.journal.end)
+            await asyncio.to_thread(self._volume.journal.end, cut=cut)
         except (BlocksnapError, OSError) as error:  # the first error is the one to raise
             self._reporter.event("remove-failed", str(error))
 

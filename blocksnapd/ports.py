@@ -282,10 +282,13 @@ class PointStore(Protocol):
         block_size: int,
         base: PointHead | None,
         known: KnownContent | None = None,
+        log: str = "",
     ) -> PointSink:
         """Start a point that follows ``base`` (None: the volume's first).
 
         ``known`` tells of the content of ``base``; without it nothing older is referred to.
+        ``log`` is a file of the source's own: what was put for this ``point_id`` is noted there,
+        so that after a cut none of it is sent again. Empty: no notes are taken.
         """
 
 

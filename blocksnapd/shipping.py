@@ -59,7 +59,7 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """The parts one volume's cycle is made of."""
+    """The parts one volume's cycle is made of; ``session_log``: see ``ports.PointStore.begin``."""
 
     name: str
     volume_id: str
@@ -69,6 +69,7 @@ class Volume:
     fingerprints: FingerprintStore
     journal: Journal
     clock: Clock
+    session_log: str = ""
 
 
 @contextmanager
@@ -234,7 +235,7 @@ class Shipping:
         with closing(update):
             sink = volume.store.begin(
                 volume.volume_id, self._command.point_id, block_size=self._block_size,
-                base=self._head, known=self._known_content(update),
+                base=self._head, known=self._known_content(update), log=volume.session_log,
             )  # fmt: skip
             try:
                 shipment = self._pump(sink, update, extents)

@@ -78,7 +78,7 @@ class World:
         journal = Journal.open(self.path, volume_id="memory-volume", volume_name="m")
         volume = Volume(
             "m", "memory-volume", 4096, MemorySource(self.host), self.store,
-            FingerprintStore(self.path + "/f"), journal, SystemClock(),
+            FingerprintStore(self.path + "/f"), journal, SystemClock(), self.path + "/session",
         )  # fmt: skip
         self.reporter = reporter or Reporter()
         cycle = self.running = Cycle(volume, self.reporter)

@@ -37,11 +37,16 @@ class Pending(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What the journal holds of one volume."""
+    """What the journal holds of one volume.
+
+    ``cut`` is a point that was given up before its commit began: no object of it can come to be any
+    more. The next one takes its id and goes on from what was put for it.
+    """
 
     volume_id: str
     volume_name: str
     pending: Pending | None = None
+    cut: str = ""
 
 
 class Journal:
@@ -70,12 +75,15 @@ class Journal:
         return journal
 
     def begin(self, pending: Pending) -> None:
-        """Note a point under way, or more about it; durable on return."""
-        self._write(msgspec.structs.replace(self.record, pending=pending))
+        """Note a point under way, or more about it; durable on return.
 
-    def end(self) -> None:
-        """Note that no point is under way; durable on return."""
-        self._write(msgspec.structs.replace(self.record, pending=None))
+        From here on its commit may begin, so no other takes its id.
+        """
+        self._write(msgspec.structs.replace(self.record, pending=pending, cut=""))
+
+    def end(self, *, cut: str = "") -> None:
+        """Note that no point is under way, and which one was cut; durable on return."""
+        self._write(msgspec.structs.replace(self.record, pending=None, cut=cut))
 
     def _write(self, record: Record) -> None:
         durable.replace(self._path, pack(record))

@@ -110,6 +110,7 @@ class VolumeOpener:
             fingerprints=FingerprintStore(os.path.join(directory, "fingerprints")),
             journal=await asyncio.to_thread(self._journal, view.volume_id),
             clock=self._clock,
+            session_log=os.path.join(directory, "session"),
         )
         return Opened(volume, catalogue, watch)
 

@@ -61,15 +61,23 @@ class EpochWatch:
         base_name: str = "",
         clock: Callable[[], float] = session_clock,
         age_s_max: float = SESSION_S_MAX,
+        since: tuple[int, float] | None = None,
     ) -> None:
         """Note the epoch; ``base_name`` is the point that the session goes on from, if any.
+
+        ``since`` has the epoch and the clock's time at which a session began that was cut and goes
+        on now: to a collection it is merely slow.
 
         Raises:
             StoreError: the place failed. RepositoryFormatError: the base is not a point.
         """
         self._store, self._key, self._volume_id = store, key, volume_id
-        self._clock, self._began, self._age_s_max = clock, clock(), age_s_max
+        self._clock, self._age_s_max = clock, age_s_max
         self._lists = CollectionLists(store, key, volume_id)
+        if since is not None:
+            self.epoch, self.began = since
+            return
+        self.began = clock()
         base_epoch = read_header(store, base_name, key.repository_id).epoch if base_name else 0
         self.epoch = noted_epoch(self._lists.published().seen, base_epoch)
 
@@ -83,13 +91,12 @@ class EpochWatch:
         if why:
             raise self._refused(f"{point_name} was not committed", why, "Nothing was committed")
 
-    def look_after(self, point_name: str, packs: Collection[str]) -> None:
-        """Make sure that the point just committed may be relied on.
+    def look_for_rivals(self, point_name: str) -> None:
+        """Make sure that the point just committed is alone in its place.
 
         Raises:
-            CondemnedError: something it names may be gone. ObjectExistsError: there is another
-                point in its place. Either way it stands, and the next cycle sees to it.
-            StoreError: the place failed: the point stands, and the next cycle looks again.
+            ObjectExistsError: there is another point in its place. It stands, and the next cycle
+                sees to it. StoreError: as ``look_after``.
         """
         names = self._store.list_names(points_prefix(self._volume_id))
         others = rivals(point_name, filter(is_point_name, names))
@@ -99,13 +106,21 @@ class EpochWatch:
                 effect="It is not relied on; earlier points are untouched.",
                 hint="Decide which daemon protects the volume; move one of the two objects away.",
             )
+
+    def look_after(self, point_name: str, packs: Collection[str]) -> None:
+        """Make sure that the point just committed may be relied on.
+
+        Raises:
+            CondemnedError: something it names may be gone. It stands, and the next cycle sees to
+                it. StoreError: the place failed: the point stands, and the next cycle looks again.
+        """
         why = self._refusal(packs)
         if why:
             raise self._refused(f"{point_name} is not relied on", why, "The point may be damaged")
 
     def _refusal(self, packs: Collection[str]) -> Refusal:
         seen, lists = self._lists.after(self.epoch)
-        age_s = self._clock() - self._began
+        age_s = self._clock() - self.began
         return refusal(self.epoch, seen, lists, packs, age_s=age_s, age_s_max=self._age_s_max)
 
     def _refused(self, what: str, why: Refusal, effect: str) -> CondemnedError:

@@ -127,9 +127,13 @@ class PackWriter:
             self._expected_size += batch.count * self._block_size
         self._sealed.append(workers.submit(self._seal, frame, batch, give_back))
 
+    def content(self) -> tuple[U64, U8]:
+        """Return the blocks taken and their identities, by slot."""
+        return np.concatenate(self._blocks), np.concatenate(self._hashes)
+
     def state_sum(self) -> int:
         """Return the state sum of the blocks taken."""
-        return state_sum(np.concatenate(self._blocks), np.concatenate(self._hashes))
+        return state_sum(*self.content())
 
     def finish(self, zeros: list[Runs]) -> FinishedPack:
         """Return the whole pack; waits for its workers.
@@ -140,8 +144,7 @@ class PackWriter:
         frames = [frame.data for frame in sealed]
         sizes = [len(frame) for frame in frames]
         record = index_record(
-            self._point_id, self._seq, np.concatenate(self._blocks),
-            np.concatenate(self._hashes), sizes, join(zeros),
+            self._point_id, self._seq, *self.content(), sizes, join(zeros),
             b"".join(frame.sum for frame in sealed),
         )  # fmt: skip
         tail = pack_tail(

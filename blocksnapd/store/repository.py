@@ -49,6 +49,7 @@ from blocksnapd.store.point_reader import PointReader, read_header
 from blocksnapd.store.redirect import Redirected
 from blocksnapd.store.repacked import MovedPacks, Relocated
 from blocksnapd.store.seal import digest
+from blocksnapd.store.session_log import open_log
 from blocksnapd.store.sink import Sink, check_free
 from blocksnapd.store.stack import open_point
 from blocksnapd.store.verify import ObjectCheck, Verifier, VerifyReport
@@ -215,17 +216,12 @@ class Repository:
         self._served.update(wanted.records)
 
     def begin(
-        self,
-        volume_id: str,
-        point_id: str,
-        *,
-        block_size: int,
-        base: PointHead | None,
-        known: KnownContent | None = None,
-    ) -> Sink:
+        self, volume_id: str, point_id: str, *, block_size: int, base: PointHead | None,
+        known: KnownContent | None = None, log: str = "",
+    ) -> Sink:  # fmt: skip
         """Start a point that follows ``base`` (None: the volume's first).
 
-        ``known`` tells where content of ``base`` lies, see ``ports.PointStore.begin``.
+        ``known`` and ``log``: see ``ports.PointStore.begin``.
 
         Raises:
             BusyError: another writer has the volume.
@@ -242,11 +238,13 @@ class Repository:
             self._store.settle(packs_prefix(volume_id))
             self._check_base(volume_id, point_id, base)
             base_name = base.name if base and not base.is_damaged else ""
-            watch = EpochWatch(self._store, key, volume_id, base_name=base_name)
+            cut = open_log(log, self._id, volume_id, point_id, base, block_size)
+            watch = EpochWatch(self._store, key, volume_id, base_name=base_name, since=cut.since)
             return Sink(
                 self._store, key, lock, volume_id=volume_id, point_id=point_id,
                 block_size=block_size, base=base, level=self._level, frame_size=self._frame_size,
                 day=time.strftime("%Y%m%d", time.gmtime()), known=known, watch=watch,
+                log=cut,
             )  # fmt: skip
         except BaseException:
             lock.release()
@@ -355,8 +353,8 @@ class Repository:
         return 0
 
     def _check_still_there(self) -> None:
-        # A mount point whose disk was taken away is an empty directory, without any point: all
-        # would be shipped again, into the disk below. Another disk may be there by now, too.
+        # A mount point whose disk was taken away is an empty directory without points: all would
+        # be shipped again, into the disk below. Another disk may be there by now, too.
         check_repository(self._store, self._source)
 
     def _check_base(self, volume_id: str, point_id: str, base: PointHead | None) -> None:

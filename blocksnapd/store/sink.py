@@ -1,19 +1,21 @@
 """Writing one point: blocks in, packs out, then the commit. Edge (threads).
 
-    add ─▶ there already? ─▶ batch (1 MiB) ─▶ workers: zstd, AES ─▶ pack ─▶ writer thread: put
+    add ─▶ there already? ─▶ batch (1 MiB) ─▶ workers: zstd, AES ─▶ pack ─▶ pack_sender.py: put
               └▶ layer                                                       └▶ finish: the rest
                                                                                 └▶ commit: the point
 
 The order of § 2 in FORMAT.md holds because ``finish`` waits for every pack's ``put``, which is
-durable on return, before ``commit`` puts the point. Memory: two packs, a few batches, the layer,
-and the table of ``session_dedup.py``.
+durable on return, before ``commit`` puts the point. Memory: three packs, a few batches, the layer,
+and the table of ``session_dedup.py``. A commit is three round trips one after the other: looks
+that do not depend on each other are taken at once, before the point is put and after it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -22,17 +24,27 @@ import numpy as np
 
 from blocksnapd.blocks import state_add, state_sum
 from blocksnapd.errors import BlocksnapError, ObjectExistsError, RefusedError, StoreError
-from blocksnapd.model import KNOWN_PACK, PACK_NUMBER_MASK, PointFacts, PointHead, RestorePoint
+from blocksnapd.model import (
+    KNOWN_PACK,
+    NOWHERE,
+    PACK_NUMBER_MASK,
+    PointFacts,
+    PointHead,
+    RestorePoint,
+)
 from blocksnapd.store.names import pack_name, parse_point_name, point_name, points_prefix
 from blocksnapd.store.pack_records import pack_ref_record, unpack_ref_record
-from blocksnapd.store.pack_writer import Batch, FinishedPack, PackWriter
+from blocksnapd.store.pack_sender import PackSender
+from blocksnapd.store.pack_writer import Batch, PackWriter
 from blocksnapd.store.point_format import Body, Header, PackRef, ProofRecord, pack_point, to_us
 from blocksnapd.store.point_layer import PointLayer
 from blocksnapd.store.point_span import PointTables
+from blocksnapd.store.resumed import Resumed
 from blocksnapd.store.runs import SLOT_BITS, Runs
 from blocksnapd.store.seal import POINT_TAG_SIZE, Scope, digest
 from blocksnapd.store.session_dedup import SessionDedup
 from blocksnapd.store.tables import TableWriter
+from blocksnapd.store.together import together
 
 if TYPE_CHECKING:
     from blocksnapd.model import U8, U64
@@ -40,6 +52,7 @@ if TYPE_CHECKING:
     from blocksnapd.store.epoch_watch import EpochWatch
     from blocksnapd.store.keys import SourceKey
     from blocksnapd.store.objects import Lock, ObjectStore
+    from blocksnapd.store.session_log import SessionLog
 
 INLINE_SIZE_MAX = 1 << 20
 
@@ -62,6 +75,7 @@ class Sink:
         frame_size: int,
         known: KnownContent | None = None,
         watch: EpochWatch,
+        log: SessionLog,
     ) -> None:
         self._store, self._key, self._lock, self._watch = store, key, lock, watch
         self._volume_id, self._point_id, self._base = volume_id, point_id, base
@@ -73,21 +87,21 @@ class Sink:
         self._layer = PointLayer()
         self._zeros = TableWriter(located=False)
         self._zeros_since_pack: list[Runs] = []
-        self._packs: list[PackRef] = []
-        self._put: list[str] = []
         self._sum = self._shipped = self._deduplicated = self._stored = self._pack_count = 0
         self._next_block = self._next_zero = 0
         self._open = True
         self._may_exist = False
         count = os.cpu_count() or 1
         self._workers = ThreadPoolExecutor(count, thread_name_prefix="seal")
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="pack")
-        self._writing: Future[None] | None = None
+        self._log, self._sender = log, PackSender(store, log)
+        log.begin(watch.epoch, watch.began)
+        self._resumed = Resumed(store, log, self._take) if log.session else None
         self._free: SimpleQueue[Batch] = SimpleQueue()
         for _ in range(2 * count + 2):
             self._free.put(Batch(block_size))
         self._batch = self._free.get()
         self._pack: PackWriter | None = None
+        self._pack_number = 0
         self._finished: tuple[PointFacts, Header, bytes] | None = None
 
     @property
@@ -103,7 +117,7 @@ class Sink:
     @property
     def stored_bytes(self) -> int:
         """Bytes of the objects put so far."""
-        return self._stored
+        return self._stored + self._sender.stored
 
     def add(self, blocks: U64, hashes: U8, data: memoryview) -> None:
         """Take blocks with content; see ``ports.PointSink.add``.
@@ -123,8 +137,11 @@ class Sink:
         is_stored = np.zeros(len(blocks), dtype=np.bool_)
 
         def store(which: np.typing.NDArray[np.intp]) -> U64:
-            is_stored[which] = True
-            return self._store_blocks(blocks, hashes, rows, which)
+            found = self._found_again(blocks[which], hashes[which])
+            new = found == NOWHERE
+            is_stored[which[new]] = True
+            found[new] = self._store_blocks(blocks, hashes, rows, which[new])
+            return found
 
         locations = self._dedup.place(hashes, store)
         self._count(blocks, hashes, is_stored)
@@ -169,17 +186,20 @@ class Sink:
         assert self._finished is not None
         said, header, data = self._finished
         assert facts == said
-        self._check_place()
-        named = {pack.name for pack in (*self._known_packs.values(), *self._packs)}
-        self._watch.look_before(header.name, named)
+        named = {pack.name for pack in (*self._known_packs.values(), *self._sender.packs())}
+        together(self._check_place, lambda: self._watch.look_before(header.name, named))
         self._may_exist = True
         self._stored += self._store.put(header.name, [data])
-        self._watch.look_after(header.name, named)
+        self._forget_log()
+        together(
+            lambda: self._watch.look_for_rivals(header.name),
+            lambda: self._watch.look_after(header.name, named),
+        )
         self._close()
         return RestorePoint(
             facts=facts, seq=self._seq, name=header.name, digest=digest(data),
             prev_name=header.prev_name, prev_digest=header.prev_digest,
-            shipped_bytes=self._shipped, stored_bytes=self._stored,
+            shipped_bytes=self._shipped, stored_bytes=self.stored_bytes,
             deduplicated_bytes=self._deduplicated,
         )  # fmt: skip
 
@@ -188,16 +208,28 @@ class Sink:
         if not self._open:
             return
         self._workers.shutdown(wait=True, cancel_futures=True)
-        self._writer.shutdown(wait=True, cancel_futures=True)
+        self._sender.close(cancel=True)
         try:
             name = point_name(self._volume_id, self._seq, self._point_id)
             if not self._may_exist or not self._store.exists(name):
-                for name in self._put:
+                for name in self._sender.leftovers():
                     self._store.delete(name)
         except StoreError:
             pass  # leftovers that no point names: they cost room, nothing else
         finally:
             self._close()
+
+    def _found_again(self, blocks: U64, hashes: U8) -> U64:
+        if self._resumed is None:
+            return np.full(len(blocks), NOWHERE)
+        return self._resumed.find(blocks, hashes)
+
+    def _take(self, ref: PackRef) -> int:
+        # A pack that the session had put before it was cut.
+        number, self._pack_count = self._pack_count, self._pack_count + 1
+        self._sender.refs[number] = ref
+        self._stored += ref.size
+        return number
 
     def _store_blocks(
         self, blocks: U64, hashes: U8, rows: U8, which: np.typing.NDArray[np.intp]
@@ -206,7 +238,7 @@ class Sink:
         locations, at = np.empty(len(which), dtype=np.uint64), 0
         while at < len(which):
             pack = self._pack_with_room()
-            first = (self._pack_count - 1 << 32) + pack.slots + self._batch.count
+            first = (self._pack_number << 32) + pack.slots + self._batch.count
             taken = self._batch.fill(blocks, hashes, rows, which[at:])
             locations[at : at + taken] = np.arange(first, first + taken, dtype=np.uint64)
             at += taken
@@ -240,7 +272,7 @@ class Sink:
         return pack
 
     def _submit(self, pack: PackWriter) -> None:
-        self._check_writer()
+        self._sender.check()
         pack.add(self._batch, self._workers, self._free.put)
         self._batch = self._free.get()
 
@@ -248,17 +280,15 @@ class Sink:
         nonce = secrets.token_hex(4)
         name = pack_name(self._volume_id, self._day, self._point_id, self._pack_count, nonce)
         scope = Scope(self._key.repository_id, self._volume_id, name)
-        self._pack_count += 1
+        self._pack_number, self._pack_count = self._pack_count, self._pack_count + 1
         return PackWriter(
             scope, self._key, point_id=self._point_id, seq=self._seq, block_size=self._block_size,
             level=self._level, frame_size=self._frame_size,
         )  # fmt: skip
 
     def _close_pack(self, pack: PackWriter) -> None:
-        # One pack is written while the next is filled; a third would be too much memory.
-        self._await_writer()
         zeros = self._account(pack)
-        self._writing = self._writer.submit(lambda: self._put_pack(pack.finish(zeros)))
+        self._sender.send(self._pack_number, pack, zeros)
 
     def _account(self, pack: PackWriter) -> list[Runs]:
         self._sum = state_add(self._sum, pack.state_sum(), 0)
@@ -266,35 +296,25 @@ class Sink:
         self._pack = None
         return zeros
 
-    def _put_pack(self, pack: FinishedPack) -> None:
-        self._put.append(pack.ref.name)
-        self._stored += self._store.put(pack.ref.name, pack.parts)
-        self._packs.append(pack.ref)
-
     def _finish_packs(self) -> list[bytes]:
         # Returns the last pack's parts where it goes into the point.
-        pack = self._pack
+        pack, number = self._pack, self._pack_number
         if pack is not None and self._batch.count:
             self._submit(pack)
-        self._await_writer()
+        self._sender.wait()
         if pack is None:
             return []
         zeros = self._account(pack)
         finished = pack.finish(zeros)
-        if finished.ref.size > INLINE_SIZE_MAX:
-            self._put_pack(finished)
+        if finished.ref.size > INLINE_SIZE_MAX or number + 1 < self._pack_count:
+            self._sender.send_now(number, pack, finished)
             return []
-        self._packs.append(finished.ref)
+        self._sender.refs[number] = finished.ref
         return finished.parts
 
-    def _await_writer(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            writing.result()
-
-    def _check_writer(self) -> None:
-        if self._writing is not None and self._writing.done():
-            self._await_writer()
+    def _forget_log(self) -> None:
+        with contextlib.suppress(OSError):  # it fits no other session
+            self._log.remove()
 
     def _check_facts(self, facts: PointFacts) -> None:
         assert facts.volume_id == self._volume_id
@@ -334,13 +354,13 @@ class Sink:
             chunk_size=facts.chunk_size, changed_bytes=facts.changed_bytes,
             shipped_bytes=self._shipped,
             proof=ProofRecord(proof.checked_blocks, proof.mismatched_blocks, list(proof.ranges)),
-            packs=[*(self._known_packs[number] for number in known), *self._packs],
+            packs=[*(self._known_packs[number] for number in known), *self._sender.packs()],
             data=self._layer.finish(known), zeros=self._zeros.finish(),
             deduplicated_bytes=self._deduplicated,
         )  # fmt: skip
 
     def _records(self, name: str, data: bytes, inline_size: int) -> list[bytes]:
-        packs = self._packs.copy()
+        packs = self._sender.packs()
         if inline_size:
             at = len(data) - POINT_TAG_SIZE - inline_size
             packs[-1] = msgspec.structs.replace(packs[-1], holder=name, offset=at)
@@ -349,7 +369,8 @@ class Sink:
     def _close(self) -> None:
         self._open = False
         self._workers.shutdown(wait=False)
-        self._writer.shutdown(wait=False)
+        self._sender.close(cancel=False)
+        self._log.close()
         self._lock.release()
 
 

@@ -73,6 +73,7 @@ class MemoryStore:
         block_size: int,
         base: PointHead | None,
         known: KnownContent | None = None,
+        log: str = "",
     ) -> MemorySink:
         return MemorySink(self, point_id, block_size, base, known)
 

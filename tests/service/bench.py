@@ -88,6 +88,7 @@ class Store(MemoryStore):
         block_size: int,
         base: PointHead | None,
         known: KnownContent | None = None,
+        log: str = "",
     ) -> MemorySink:
         self.arrived.set()
         assert self.go.wait(20)

@@ -12,6 +12,7 @@ import pytest
 from blocksnapd.errors import BlocksnapError, StoreError
 from blocksnapd.maintain import merge
 from blocksnapd.maintain.verify_levels import VolumeVerifier
+from blocksnapd.store.pack_sender import PackSender
 from blocksnapd.store.sink import Sink
 from tests.sim import history, liar
 from tests.sim.__main__ import play_many
@@ -52,22 +53,21 @@ def test_a_failing_seed_prints_itself_and_its_last_operations(monkeypatch):
 def plant_point_before_packs(monkeypatch):
     """Ask for the point first and for its packs afterwards, as if order did not matter."""
     waiting = []
-    real = Sink._put_pack
+    real = PackSender._put_pack
 
-    def later(self, pack):
-        waiting.append(pack)
-        self._packs.append(pack.ref)
+    def later(self, number, pack, finished):
+        waiting.append((number, pack, finished))
+        self.refs[number] = finished.ref
 
     def commit(self, facts):
         point = real_commit(self, facts)
-        for pack in waiting:
-            self._packs.append(pack.ref)
-            real(self, pack)
+        for what in waiting:
+            real(self._sender, *what)
         waiting.clear()
         return point
 
     real_commit = Sink.commit
-    monkeypatch.setattr(Sink, "_put_pack", later)
+    monkeypatch.setattr(PackSender, "_put_pack", later)
     monkeypatch.setattr(Sink, "commit", commit)
 
 
@@ -80,7 +80,7 @@ def plant_removal_of_what_may_be_named(monkeypatch):
     """Remove the packs of a failed commit without a look whether the point is there."""
 
     def abort(self):
-        for name in self._put:
+        for name in self._sender._put:
             self._store.delete(name)
         self._close()
 

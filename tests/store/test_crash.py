@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ class Dying:
 
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
+        self.guard = threading.Lock()  # packs are put by several threads: one change at a time
         self.trace: list[tuple] = []
 
     def __getattr__(self, name: str):
@@ -34,6 +36,10 @@ class Dying:
             return real
 
         def call(*args, **kwargs):
+            with self.guard:
+                return change(*args, **kwargs)
+
+        def change(*args, **kwargs):
             if self.limit is not None and len(self.trace) >= self.limit:
                 if name == "write" and len(self.trace) == self.limit:
                     real(args[0], bytes(args[1])[: len(args[1]) // 2])
@@ -80,7 +86,7 @@ def attempt(lab: Lab, changed) -> bool:
     except Killed:
         if sink is not None:  # what the kernel does for a dead process
             sink._workers.shutdown(wait=True, cancel_futures=True)
-            sink._writer.shutdown(wait=True, cancel_futures=True)
+            sink._sender.close(cancel=True)
             sink._lock.release()
         return False
     return True

@@ -107,9 +107,9 @@ def test_the_clock_of_sessions_goes_on():
 def test_a_rival_is_seen_after_the_commit(lab):
     seen = watch(lab)
     first = lab.kept[0][0].name
-    seen.look_after(MINE, set())
+    seen.look_for_rivals(MINE)
     with pytest.raises(ObjectExistsError, match="beside another"):
-        seen.look_after(point_name(VOLUME, 1, point_id(9)), set())
+        seen.look_for_rivals(point_name(VOLUME, 1, point_id(9)))
     assert first in lab.store.objects
 
 
