@@ -145,6 +145,15 @@ def _looking(verb: _Verb) -> None:
     show.add_argument("item", metavar="POINT|RUN")
     _time_options(show)
     _key_options(show, is_needed=False)
+    picture = verb("map", "Draw where and when a volume changed.")
+    picture.add_argument("volume", metavar="VOLUME")
+    picture.add_argument(
+        "--since", type=_duration, metavar="TIME", help="so far back, like 7d (default: all)"
+    )
+    picture.add_argument(
+        "--regions", type=int, metavar="N", help="parts of the volume (default: what fits; 64)"
+    )
+    _key_options(picture, is_needed=False)
     runs = verb("runs", "List the runs under way and the last ones.")
     runs.add_argument("volume", nargs="?", metavar="VOLUME")
     events = verb("events", "Tell what happened.")

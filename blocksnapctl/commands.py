@@ -16,6 +16,7 @@ from blocksnapctl.explaining import explain
 from blocksnapctl.exporting import export
 from blocksnapctl.files import cp, ls
 from blocksnapctl.following import follow
+from blocksnapctl.mapping import draw
 from blocksnapctl.pausing import pause, resume
 from blocksnapctl.pruning import hold, prune, release, undelete
 from blocksnapctl.reloading import reload
@@ -314,7 +315,7 @@ VERBS: dict[str, Callable[[Context], int]] = {
     "status": status, "points": points, "runs": runs, "show": show, "events": events,
     "run": run, "cancel": cancel, "restore": restore, "verify": verify, "export": export,
     "ls": ls, "cp": cp, "mount": mount, "unmount": unmount, "pause": pause, "resume": resume,
-    "drill": drill, "report": report,
+    "drill": drill, "report": report, "map": draw,
     "view": view, "prune": prune, "hold": hold, "release": release, "undelete": undelete,
     "explain": explain, "check": check, "wait": wait, "version": version, "reload": reload,
     "completion": completion,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from blocksnapd.control.documents import ConfigTold, Reloaded
     from blocksnapd.control.drill_messages import Drill
+    from blocksnapd.control.map_messages import ChangeMap, MapQuery
     from blocksnapd.control.messages import (
         Event,
         FilesQuery,
@@ -152,6 +153,14 @@ class Operations(Protocol):
 
     async def cancel_run(self, run_id: str, who: Who) -> Run:
         """Ask a run to stop; it may still be stopping on return."""
+
+    async def change_map(self, volume: str, query: MapQuery) -> ChangeMap:
+        """Return where and when a volume changed, read from its repository.
+
+        Raises:
+            NotFoundError: no such volume, or no point of that time. BusyError: another is read.
+            KeyMissingError: whoever answers has no key for it. StoreError: the place failed.
+        """
 
     async def drills(self, volume: str | None, since: float) -> list[Drill]:
         """Return the evidence of drills, of one volume or of all, from an instant on."""

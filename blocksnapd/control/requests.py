@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from blocksnapd.control.drill_messages import read_drill
+from blocksnapd.control.map_messages import CYCLES_MAX, REGIONS_MAX, MapQuery
 from blocksnapd.control.messages import RunKind, parse_time
 from blocksnapd.errors import FormatError, UsageError
 from blocksnapd.units import parse_duration
@@ -270,6 +271,26 @@ def parse_instant(query: Mapping[str, str]) -> float:
         return parse_time(query["since"]).timestamp()
     except (ValueError, OverflowError) as error:
         raise UsageError(f"since: {error}") from error
+
+
+def parse_map(query: Mapping[str, str]) -> MapQuery:
+    """Return what a map is asked for: ``?regions=64&cycles=200&since=``.
+
+    Raises:
+        UsageError: not whole numbers from 1, too many, or no instant.
+    """
+    return MapQuery(
+        _parse_number(query, "regions", MapQuery().regions, REGIONS_MAX),
+        _parse_number(query, "cycles", MapQuery().cycles, CYCLES_MAX),
+        parse_instant(query),
+    )
+
+
+def _parse_number(query: Mapping[str, str], name: str, default: int, most: int) -> int:
+    text = query.get(name, str(default))
+    if not (text.isdecimal() and text.isascii() and len(text) < 9 and 1 <= int(text) <= most):
+        raise UsageError(f"{name}: {text[:40]!r} is not a whole number from 1 to {most}")
+    return int(text)
 
 
 def parse_flag(query: Mapping[str, str], name: str) -> bool:

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from blocksnapd.control import documents as doc
-from blocksnapd.control import drill_messages, messages, pause_messages, requests
+from blocksnapd.control import (
+    drill_messages,
+    map_messages,
+    messages,
+    pause_messages,
+    requests,
+)
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -82,6 +88,12 @@ _FILES = (
           {"type": "string", "pattern": "^[1-9][0-9]{0,3}$"}),
     _flag("recursive", "directories in it, too"), _flag("long", "modes, owners, sizes, times"),
 )  # fmt: skip
+_MAP = (
+    Query("regions", "cut the volume into so many at most, 1 to 1024",
+          {"type": "string", "pattern": "^[1-9][0-9]{0,2}$"}),
+    Query("cycles", "so many at most, 1 to 1000", {"type": "string", "pattern": "^[1-9][0-9]{0,2}$"}),
+    Query("since", "points of this instant or later", {"type": "string", "format": "date-time"}),
+)  # fmt: skip
 _POINT, _RUN, _PLAN, _VOLUME_DOC = (
     messages.Point, messages.Run, messages.Plan, messages.VolumeStatus
 )  # fmt: skip
@@ -107,6 +119,8 @@ ROUTES: Final = (
     Route("GET", "/v1/health/ready", "ready", "Recovery is behind it; 503: not yet.", doc.Ready),
     Route("GET", "/v1/config", "config", "Every setting that holds.", doc.ConfigTold),
     Route("GET", "/v1/openapi.json", "openapi", "This document.", dict[str, Any]),
+    Route("GET", "/v1/maps/{volume}", "map", "Where and when a volume changed.",
+          map_messages.ChangeMap, _MAP),
     Route("GET", "/v1/drills", "drills", "Evidence of drills.", doc.Drills, (_VOLUME, _INSTANT)),
     Route("POST", "/v1/drills", "keep_drill", "Keep the evidence of a drill made elsewhere.",
           drill_messages.Drill, body=drill_messages.DrillBody, status=201),

@@ -129,6 +129,12 @@ class Routes:
         self._note(who, f"cancelled run {run['id']}", run.get("volume", ""))
         return replies.document(run)
 
+    async def _map(self, request: web.Request) -> web.Response:
+        wanted = requests.parse_map(request.query)
+        return replies.document(
+            await self._operations.change_map(request.match_info["volume"], wanted)
+        )
+
     async def _drills(self, request: web.Request) -> web.Response:
         since = requests.parse_instant(request.query)
         drills = await self._operations.drills(request.query.get("volume"), since)

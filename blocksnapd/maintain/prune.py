@@ -103,6 +103,16 @@ class Pruner:
         self._manifests = Manifests(store, key)
         self._reader = PointReader(store, key.source, key)
 
+    @property
+    def store(self) -> ObjectStore:
+        """Where the repository lies."""
+        return self._store
+
+    @property
+    def key(self) -> MaintenanceKey:
+        """What opens its metadata."""
+        return self._key
+
     def now_us(self) -> int:
         """Return the time in microseconds since the epoch."""
         return round(self._now() * SECOND_US)

@@ -15,6 +15,7 @@ from blocksnapd.errors import BlocksnapError, KeyMissingError, NotFoundError, St
 from blocksnapd.service.catalogue import Marks
 from blocksnapd.service.drill_answers import DrillAnswers
 from blocksnapd.service.leasing import end_views, hear
+from blocksnapd.service.map_answers import MapAnswers
 from blocksnapd.service.prune_answers import PruneAnswers
 from blocksnapd.service.pruning import Place, policy_of_settings
 from blocksnapd.service.runs import RunAnswers
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class HostOperations(RunAnswers, PruneAnswers, DrillAnswers):
+class HostOperations(RunAnswers, PruneAnswers, DrillAnswers, MapAnswers):
     """Answers from memory; the work is done by the volumes' tasks. Event loop only."""
 
     def __init__(
@@ -78,6 +79,7 @@ class HostOperations(RunAnswers, PruneAnswers, DrillAnswers):
         RunAnswers.__init__(self, book)
         PruneAnswers.__init__(self, pruning, clock)
         DrillAnswers.__init__(self, drills, drill_book)
+        MapAnswers.__init__(self)
         self._pruners = pruners
         self.reloading: Reloading | None = None
         self._events = events

@@ -118,9 +118,9 @@ class Pruners:
         settings = self._targets[target]
         if settings.maintenance_key is None:
             raise KeyMissingError(
-                f"[target.{target}] has no maintenance_key, so the daemon cannot prune there",
+                f"[target.{target}] has no maintenance_key: the daemon can't prune or read there",
                 effect="Nothing was changed.",
-                hint="Configure one, or prune with a key of your own: --repo URL --key FILE.",
+                hint="Configure one, or use a key of your own: --repo URL --key FILE.",
             )
         key = load_maintenance(settings.maintenance_key)
         return Pruner(open_store(settings.url, settings.access), key, self._now)

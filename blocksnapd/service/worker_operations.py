@@ -19,6 +19,7 @@ from blocksnapd.service.drill_answers import NoDrills
 from blocksnapd.service.drilling import drilling
 from blocksnapd.service.files import copying, listing
 from blocksnapd.service.in_place import in_place
+from blocksnapd.service.map_answers import MapAnswers
 from blocksnapd.service.part_export import exporting_part
 from blocksnapd.service.prune_answers import PruneAnswers
 from blocksnapd.service.restoring import restoring
@@ -61,7 +62,7 @@ IDLE_S: Final = 10.0  # long enough to ask how the last run ended
 _VERIFY_HINT = "What else is damaged tells: blocksnapctl --repo URL verify"
 
 
-class WorkerOperations(RunAnswers, PruneAnswers, NoDrills):
+class WorkerOperations(RunAnswers, PruneAnswers, NoDrills, MapAnswers):
     """The port ``Operations`` over a bare repository. Event loop only."""
 
     def __init__(
@@ -76,6 +77,7 @@ class WorkerOperations(RunAnswers, PruneAnswers, NoDrills):
         self._points = points
         RunAnswers.__init__(self, book)
         PruneAnswers.__init__(self, pruning, clock)
+        MapAnswers.__init__(self)
         self._clock = clock
         self._started = clock.now()
         self._working: set[asyncio.Task[None]] = set()

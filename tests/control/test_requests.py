@@ -144,3 +144,17 @@ def test_bad_queries() -> None:
         requests.parse_flag({"follow": "yes"}, "follow")
     assert requests.parse_flag({"follow": "1"}, "follow") is True
     assert requests.parse_flag({}, "follow") is False
+
+
+def test_a_map_is_asked_for_in_bounds() -> None:
+    assert requests.parse_map({}) == (64, 200, 0.0)
+    query = {"regions": "1024", "cycles": "1", "since": "1970-01-01T00:01:00Z"}
+    assert requests.parse_map(query) == (1024, 1, 60.0)
+
+
+@given(name=st.sampled_from(["regions", "cycles", "since"]), text=st.text(max_size=12))
+def test_any_other_map_is_refused(name: str, text: str) -> None:
+    with contextlib.suppress(UsageError):
+        found = requests.parse_map({name: text})
+        assert 1 <= found.regions <= 1024
+        assert 1 <= found.cycles <= 1000
