@@ -1,4 +1,4 @@
-"""The map of a real volume: by the daemon with a maintenance key, by a worker with the other one."""
+"""The map of a real volume: by the daemon with its key, by a worker with the operator's."""
 
 from __future__ import annotations
 
