@@ -91,7 +91,8 @@ _FILES = (
 _MAP = (
     Query("regions", "cut the volume into so many at most, 1 to 1024",
           {"type": "string", "pattern": "^[1-9][0-9]{0,2}$"}),
-    Query("cycles", "so many at most, 1 to 1000", {"type": "string", "pattern": "^[1-9][0-9]{0,2}$"}),
+    Query("cycles", "so many at most, 1 to 1000",
+          {"type": "string", "pattern": "^[1-9][0-9]{0,2}$"}),
     Query("since", "points of this instant or later", {"type": "string", "format": "date-time"}),
 )  # fmt: skip
 _POINT, _RUN, _PLAN, _VOLUME_DOC = (
