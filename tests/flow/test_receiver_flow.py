@@ -19,6 +19,7 @@ import pytest
 
 from tests.fakes.certificates import Authority
 from tests.flow.kit import LIMIT_S, MIB, Site, explained, told
+from tests.flow.test_export_flow import copied, exported, uri_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,6 +163,9 @@ def test_the_whole_way_to_another_host(site: Site, vault: Vault, monkeypatch) ->
     assert len(list(host.glob("v/*/p/*.pt"))) == 3
     name = str(site.image)
     assert restored(site, str(host), f"latest:{name}") == third
+    site.repository = host
+    with exported(site, f"{name}@latest") as process:  # on the receiver's host, over NBD
+        assert copied(site, uri_of(process)) == third
     points = site.ctl("--repo", str(host), "points", "--json", key=True).documents[0]["points"]
     assert restored(site, str(host), points[1]["id"]) == second
     assert site.ctl("--repo", str(host), "verify", name, key=True).code == 0
@@ -169,6 +173,9 @@ def test_the_whole_way_to_another_host(site: Site, vault: Vault, monkeypatch) ->
     for variable, value in theirs.items():
         monkeypatch.setenv(variable, value)
     assert restored(site, vault.url, points[0]["id"]) == first
+    site.repository = vault.url
+    with exported(site, points[1]["id"]) as process:
+        assert copied(site, uri_of(process)) == second
     done = site.ctl("--repo", vault.url, "hold", points[0]["id"], key=True)
     told(done, 77, "a reader of host db01 may not put")
     for variable, value in vault.environment(vault.authority.client("source", "db01")).items():
