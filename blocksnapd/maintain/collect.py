@@ -138,6 +138,7 @@ class Collector:
         self._lists = CollectionLists(self.store, self.key.source, self.volume_id)
         self._reader = PointReader(self.store, self.key.source, self.key)
         self._quiet: bool | None = None
+        self._has_asked = False
         self.marked: Marked | None = None
 
     def run(self) -> Collected:
@@ -264,16 +265,19 @@ class Collector:
             return f"a writer may be at work that has not seen collection {epoch}"
         return ""
 
-    def _is_quiet(self, seen: _Seen) -> bool:
+    def _is_quiet(self, seen: _Seen) -> bool | None:
         """Return whether no session is going on, and none committed since the points were listed.
 
-        The lock is held for no longer than it takes to get it.
+        None where no lock can tell: writers on other hosts have one of their own. The lock is held
+        for no longer than it takes to get it.
         """
-        if self._quiet is None:
+        if not self._has_asked:
+            self._has_asked = True
             try:
-                self.store.lock(volume_prefix(self.volume_id)).release()
+                lock = self.store.lock(volume_prefix(self.volume_id))
+                lock.release()
                 names = self.store.list_names(points_prefix(self.volume_id))
-                self._quiet = names == list(seen.names)
+                self._quiet = names == list(seen.names) if lock.is_everywhere else None
             except BusyError:
                 self._quiet = False
         return self._quiet
@@ -331,7 +335,7 @@ class Collector:
         is_pack = name in seen.garbage.packs
         if is_pack and not parse_pack_name(name).session.startswith("p"):
             return False  # a repacking is no writer's session: its lock tells nothing of it
-        return not is_pack or self._is_quiet(seen)
+        return not is_pack or self._is_quiet(seen) is True
 
     def _age(self, name: str) -> float:
         try:

@@ -321,8 +321,9 @@ class Upload:
 class FileLock:
     """A held ``flock``."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, is_everywhere: bool = True) -> None:
         self._fd = fd
+        self.is_everywhere = is_everywhere
 
     def release(self) -> None:
         """Let go; a second call does nothing."""

@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 
 
 class Lock(Protocol):
-    """A held lock; the death of its holder releases it."""
+    """A held lock; the death of its holder releases it.
+
+    ``is_everywhere``: it keeps writers on all hosts out, not only those on this one. Where it is
+    not, holding it tells nothing of whether a session is going on.
+    """
+
+    @property
+    def is_everywhere(self) -> bool:
+        """See the class."""
 
     def release(self) -> None:
         """Let go; a second call does nothing."""

@@ -34,6 +34,8 @@ class Lease:
         beat_s: how often to say that this process lives.
     """
 
+    is_everywhere = True
+
     def __init__(self, links: Links, take: Callable[[Link], None], *, beat_s: float) -> None:
         self._links, self._take, self._beat_s = links, take, beat_s
         self._released = threading.Event()

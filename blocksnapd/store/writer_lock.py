@@ -4,6 +4,8 @@ Object storage knows no lock that the death of its holder releases, and a lease 
 two writers of one volume on one host exclude each other here; those on two hosts do not. What
 keeps them apart is the chain: a point's place in it is looked at before the first byte and again
 right before the commit, and two newest points are found by the next who asks, who writes nothing.
+The lock says of itself that it is not everywhere, so that no collection takes it for the proof that
+nobody is writing; it waits for as long as a session may last instead.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def lock_on_host(url: str, prefix: str) -> FileLock:
     except BaseException:
         os.close(fd)
         raise
-    return FileLock(fd)
+    return FileLock(fd, is_everywhere=False)
 
 
 def _runtime_dir() -> str:

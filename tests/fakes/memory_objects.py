@@ -101,6 +101,8 @@ class MemoryObjects:
 class MemoryLock:
     """A held lock."""
 
+    is_everywhere = True
+
     def __init__(self, locked: set[str], prefix: str) -> None:
         self._locked, self._prefix = locked, prefix
         self._held = True

@@ -21,6 +21,7 @@ from blocksnapd.store.collection_format import Condemned
 from blocksnapd.store.manifest_format import Forgotten
 from blocksnapd.store.names import condemned_name, done_name, manifest_name, volume_prefix
 from tests.fakes.faulty_objects import Faults, Killed, Place
+from tests.fakes.memory_objects import MemoryLock
 from tests.maintain.collect_lab import NOISE, CollectLab
 from tests.maintain.support import changed, flipped
 from tests.store.support import VOLUME, point_id
@@ -133,6 +134,23 @@ def test_leftovers_go_although_a_writer_is_always_at_work(lab):
     assert lab.collect().deleted == 3  # its point has seen the list
     assert not set(names) & set(lab.packs())
     lock.release()
+    lab.check_all()
+
+
+def test_a_lock_of_one_host_proves_nothing_of_the_others(lab, monkeypatch):
+    """In object storage a writer elsewhere may be filling packs while the lock here is free."""
+    lab.collect_all()
+    monkeypatch.setattr(MemoryLock, "is_everywhere", False)
+    names = leftover(lab)
+    lab.pass_days(4)
+    assert lab.collect().condemned == 0
+    lab.pass_days(4.1)
+    assert lab.collect().condemned == len(names)
+    lab.pass_days(2)
+    assert "has not seen collection 2" in lab.collect().waits
+    assert set(names) <= set(lab.packs())
+    lab.pass_days(5.1)  # no session lasts for so long
+    assert lab.collect().deleted == len(names)
     lab.check_all()
 
 

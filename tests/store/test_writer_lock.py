@@ -22,6 +22,7 @@ def runtime(tmp_path, monkeypatch):
 
 def test_one_place_and_prefix_has_one_writer():
     held = lock_on_host("s3://a/", "v/1/")
+    assert not held.is_everywhere
     for url, prefix in (("s3://a/", "v/2/"), ("s3://b/", "v/1/")):
         lock_on_host(url, prefix).release()
     with pytest.raises(BusyError) as found:
