@@ -7,23 +7,33 @@ that point in listings and nothing else.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from typing import TYPE_CHECKING, cast
 
 import aiofiles
 
-from blocksnapd.control.messages import SCHEMA, Forgotten, Hold, Point, format_time
+from blocksnapd.control.messages import (
+    SCHEMA,
+    Forgotten,
+    Hold,
+    Point,
+    format_time,
+    parse_time,
+)
+from blocksnapd.errors import BlocksnapError
 from blocksnapd.keep_rules import SECOND_US
 from blocksnapd.maintain.prune import is_held
 from blocksnapd.runtime import durable
+from blocksnapd.store.names import parse_point_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from blocksnapd.maintain.prune import Ledger
     from blocksnapd.model import RestorePoint
-    from blocksnapd.store.repository import PointOutline
+    from blocksnapd.store.outline import PointOutline
 
 
 class Marks:
@@ -76,14 +86,29 @@ class Catalogue:
         self._points: dict[str, Point] = {}
         self._marks: Marks | None = None
 
-    async def load(self, outlines: Iterable[PointOutline]) -> None:
-        """Learn the points that the repository has, with the details this host remembers."""
+    async def load(
+        self, names: Iterable[str], outline: Callable[[str], PointOutline | None]
+    ) -> None:
+        """Learn the points that the repository has, with the details this host remembers.
+
+        Args:
+            names: of the points that are there.
+            outline: reads what one says of itself; may block. Asked of those alone that this host
+                does not remember whole: a history of years is not read again at each start.
+        """
         known = {p["id"]: p for p in await self._read()}
-        self._points = {
+        there = sorted(names, key=lambda name: parse_point_name(name).seq)
+        whole = {name for name in there if _is_whole(known.get(_id(name)), name)}
+        read = await asyncio.to_thread(
+            lambda: {name: outline(name) for name in there if name not in whole}
+        )
+        self._points = {}
+        for name in there:
             # What both tell, the repository knows better than a file anybody may have edited.
-            o.point_id: cast("Point", {**known.get(o.point_id, {}), **self._outline(o)})
-            for o in sorted(outlines, key=lambda o: o.seq)
-        }
+            said = read.get(name)
+            if name in whole or said is not None:
+                more = self._outline(said) if said is not None else {}
+                self._points[_id(name)] = cast("Point", {**known.get(_id(name), {}), **more})
 
     def add(self, point: RestorePoint) -> None:
         """Remember a point this host committed. Blocking."""
@@ -166,6 +191,23 @@ def with_suspects(points: list[Point]) -> list[Point]:
         if following.get("proof", {}).get("mismatched_blocks"):
             marked[index] = {**marked[index], "suspect": True}
     return marked
+
+
+def _id(name: str) -> str:
+    return parse_point_name(name).point_id
+
+
+def _is_whole(point: Point | None, name: str) -> bool:
+    """Say whether what is remembered of a point is all that its header would tell."""
+    if point is None or point.get("seq") != parse_point_name(name).seq:
+        return False
+    try:
+        parse_time(point["time"])
+    except (KeyError, TypeError, ValueError, BlocksnapError):
+        return False
+    sizes = [point.get(key) for key in ("size", "block_size")]
+    is_named = isinstance(point.get("volume"), str) and isinstance(point.get("target"), str)
+    return is_named and all(isinstance(size, int) and size >= 0 for size in sizes)
 
 
 def _time(time_us: int) -> str:

@@ -202,9 +202,9 @@ class _InPlace:
 
     def _open_safety(self) -> Image:
         repository, facts = self._points.repository, self._wanted.facts
-        for outline in repository.outlines(facts.volume_id):
-            if parse_point_name(outline.name).point_id == self._safety:
-                return repository.open_image(outline.name)
+        for name in repository.names(facts.volume_id):
+            if parse_point_name(name).point_id == self._safety:
+                return repository.open_image(name)
         raise NotFoundError(
             f"{self._safety}, the point from before the restore, is not one of the volume of "
             f"{facts.point_id} in this repository",

@@ -144,9 +144,9 @@ def _maintain_volume(
 
 def _volume_name(repository: Repository, volume_id: str) -> str:
     # A newest point that is damaged must not keep all others from being looked after.
-    for outline in reversed(repository.outlines(volume_id)):
+    for name in reversed(repository.names(volume_id)):
         with contextlib.suppress(FormatError):
-            return repository.load_point(outline.name).facts.volume_name
+            return repository.load_point(name).facts.volume_name
     return volume_id
 
 

@@ -98,7 +98,8 @@ class VolumeOpener:
             frame_size=settings.compression.frame_size,
         )
         catalogue = Catalogue(directory, settings.name, settings.target)
-        await catalogue.load(await asyncio.to_thread(repository.outlines, view.volume_id))
+        names = await asyncio.to_thread(repository.names, view.volume_id)
+        await catalogue.load(names, repository.outline)
         await self._mark(catalogue, view.volume_id)
         self._check_block_size(await asyncio.to_thread(repository.newest, view.volume_id))
         volume = Volume(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from blocksnapd.errors import (
@@ -43,9 +43,10 @@ from blocksnapd.store.names import (
     points_prefix,
     volume_prefix,
 )
+from blocksnapd.store.outline import PointOutline, read_outline
 from blocksnapd.store.places import open_store
 from blocksnapd.store.point_format import BLOCK_SIZES, POINT_SIZE_MAX, from_us
-from blocksnapd.store.point_reader import PointReader, read_header
+from blocksnapd.store.point_reader import PointReader
 from blocksnapd.store.redirect import Redirected
 from blocksnapd.store.repacked import MovedPacks, Relocated
 from blocksnapd.store.seal import digest
@@ -56,29 +57,14 @@ from blocksnapd.store.verify import ObjectCheck, Verifier, VerifyReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
-    from blocksnapd.model import Access, Kind, RestorePoint, Wanted
+    from blocksnapd.model import Access, RestorePoint, Wanted
     from blocksnapd.ports import KnownContent
     from blocksnapd.store.check_records import Told
     from blocksnapd.store.objects import ObjectStore
     from blocksnapd.store.point_reader import LoadedPoint
     from blocksnapd.store.redirect import ContentMap
     from blocksnapd.store.stack import Stack
-
-
-@dataclass(frozen=True, slots=True)
-class PointOutline:
-    """What a point's clear header says; not authenticated, needs no key."""
-
-    name: str
-    seq: int
-    point_id: str
-    time: datetime
-    kind: Kind
-    size: int
-    block_size: int
-    object_size: int
 
 
 class Repository:
@@ -180,7 +166,7 @@ class Repository:
     def newest(self, volume_id: str) -> PointHead | None:
         """Return the newest committed point; see ``ports.PointStore.newest``."""
         self._check_still_there()
-        names = self._names(volume_id)
+        names = self.names(volume_id)
         if not names:
             return None
         if len(names) > 1 and parse_point_name(names[-2]).seq == parse_point_name(names[-1]).seq:
@@ -200,7 +186,7 @@ class Repository:
         """Return what verification found damaged; see ``ports.PointStore.wanted``."""
         key = self._source_key()
         wanted = CheckRecords(self._store, key, volume_id).wanted(self._served)
-        names = self._names(volume_id)
+        names = self.names(volume_id)
         try:
             tainted = bool(names) and is_base_tainted(self._store, key, volume_id, names[-1])
         except FormatError:
@@ -250,20 +236,27 @@ class Repository:
             lock.release()
             raise
 
+    def names(self, volume_id: str) -> list[str]:
+        """Return the names of all points, oldest first; needs no key."""
+        return [n for n in self._store.list_names(points_prefix(volume_id)) if is_point_name(n)]
+
+    def outline(self, name: str) -> PointOutline | None:
+        """Return what a point's clear header says, None if it is damaged; needs no key."""
+        with contextlib.suppress(FormatError):
+            return read_outline(self._store, name, self._id)
+        return None
+
     def outlines(self, volume_id: str) -> list[PointOutline]:
         """Return what the clear headers say, oldest first; needs no key.
 
-        Points whose header is damaged are left out: verify tells of them.
+        Points whose header is damaged are left out: verify tells of them. Reads of every point.
         """
-        found = []
-        for name in self._names(volume_id):
-            with contextlib.suppress(FormatError):
-                found.append(self._outline(name))
-        return found
+        found = map(self.outline, self.names(volume_id))
+        return [outline for outline in found if outline is not None]
 
     def points(self, volume_id: str) -> list[RestorePoint]:
         """Return all points, oldest first; raises as ``load_point``."""
-        return [self.load_point(name) for name in self._names(volume_id)]
+        return [self.load_point(name) for name in self.names(volume_id)]
 
     def load_point(self, name: str) -> RestorePoint:
         """Return one point.
@@ -327,9 +320,6 @@ class Repository:
             found = Relocated(found, moved)
         return found
 
-    def _names(self, volume_id: str) -> list[str]:
-        return [n for n in self._store.list_names(points_prefix(volume_id)) if is_point_name(n)]
-
     def _damaged_head(self, names: list[str]) -> PointHead:
         # Protection goes on: a full point follows, chained to the damaged bytes as they are.
         name, said = names[-1], parse_point_name(names[-1])
@@ -358,7 +348,7 @@ class Repository:
         check_repository(self._store, self._source)
 
     def _check_base(self, volume_id: str, point_id: str, base: PointHead | None) -> None:
-        names = self._names(volume_id)
+        names = self.names(volume_id)
         for name in names:
             check_free(name, base.seq + 1 if base else 1, point_id)
         if base and (not names or names[-1] != base.name):
@@ -367,14 +357,6 @@ class Repository:
                 effect="Nothing was written.",
                 hint="Look at the newest point and go on from it.",
             )
-
-    def _outline(self, name: str) -> PointOutline:
-        header = read_header(self._store, name, self._id)
-        return PointOutline(
-            name=name, seq=header.seq, point_id=header.point_id, time=from_us(header.time_us),
-            kind=header.kind, size=header.size, block_size=header.block_size,
-            object_size=self._store.size(name),
-        )  # fmt: skip
 
     def _reader(self) -> PointReader:
         return PointReader(self._store, self._source_key(), self._metadata)

@@ -25,7 +25,7 @@ from blocksnapd.service.runs import RunBook
 from blocksnapd.service.volume_task import VolumeTask
 from blocksnapd.ship.fingerprints import FingerprintStore
 from blocksnapd.shipping import Volume as Parts
-from blocksnapd.store.repository import PointOutline
+from blocksnapd.store.outline import PointOutline
 from tests.cycle.test_hook_runner import PlainRunner
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.memory_volume import MemorySource, MemoryVolume

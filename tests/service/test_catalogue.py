@@ -13,10 +13,13 @@ import pytest
 from blocksnapd.model import PointFacts, Proof, RestorePoint
 from blocksnapd.runtime import durable
 from blocksnapd.service.catalogue import Catalogue, with_suspects
+from blocksnapd.store.names import point_name
 from tests.service.bench import outline
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from blocksnapd.store.outline import PointOutline
 
 FACTS = PointFacts(
     volume_id="v1", volume_name="vg0/home", point_id="p0000000000000001",
@@ -36,6 +39,19 @@ def catalogue(tmp_path: Path) -> Catalogue:
     return Catalogue(str(tmp_path), "vg0/home", "near")
 
 
+async def load(catalogue: Catalogue, *seqs: int) -> list[int]:
+    """Let the repository have these points; return which of them had to be read."""
+    names = {point_name("v1", seq, f"p{seq:016x}"): seq for seq in seqs}
+    read: list[int] = []
+
+    def read_outline(name: str) -> PointOutline:
+        read.append(names[name])
+        return outline(point(names[name]).head)
+
+    await catalogue.load(names, read_outline)
+    return read
+
+
 async def test_what_was_added_is_known_after_a_restart(
     catalogue: Catalogue, tmp_path: Path
 ) -> None:
@@ -46,7 +62,7 @@ async def test_what_was_added_is_known_after_a_restart(
     assert newest["time"] == "2026-11-22T14:05:00.123Z"
     assert (newest["tags"], newest["stored_bytes"]) == (["release-7"], 4000)
     again = Catalogue(str(tmp_path), "vg0/home", "near")
-    await again.load(outline(point(seq).head) for seq in (2, 1))
+    assert await load(again, 2, 1) == [], "what is remembered whole is not read"
     assert again.points() == catalogue.points()
 
 
@@ -57,12 +73,12 @@ async def test_the_repository_decides_which_points_there_are(
     for seq in (1, 2):
         catalogue.add(point(seq))
     again = Catalogue(str(tmp_path), "vg0/home", "near")
-    await again.load([outline(point(2).head), outline(point(3).head)])
+    assert await load(again, 2, 3) == [3]
     assert [p["seq"] for p in again.points()] == [2, 3]
     stranger = again.points()[1]
     assert stranger["size"] == 1 << 20
     assert "changed_bytes" not in stranger
-    await again.load([])
+    await load(again)
     assert (again.points(), again.newest()) == ([], None)
 
 
@@ -78,7 +94,7 @@ async def test_torn_and_strange_lines_cost_details_and_nothing_else(
         + b'\n{"id": "p3", "ti',
     )
     again = Catalogue(str(tmp_path), "vg0/home", "near")
-    await again.load(outline(point(seq).head) for seq in (1, 2))
+    await load(again, 1, 2)
     assert again.points()[0] == catalogue.points()[0]
     second = again.points()[1]
     assert (second["seq"], second["time"]) == (2, "2026-11-22T14:05:00.123Z")
