@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -32,7 +33,7 @@ from blocksnapd.store.receiver_wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from aiohttp.typedefs import Handler
 
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 
 BODY_SIZE_MAX: Final = 1 << 16  # of everything but an object, which is streamed
 UNLIMITED: Final = 1 << 64
+AT_ONCE_MAX: Final = 32  # requests of one host: so many of its threads and files at most
 
 
 @dataclass(slots=True)
@@ -79,6 +81,7 @@ class Application:
     ) -> None:
         self._places, self._caller_of = places, caller_of
         self._told, self._now = told, now
+        self._under_way: Counter[str] = Counter()
 
     def build(self) -> web.Application:
         """Return it as aiohttp serves it."""
@@ -107,7 +110,8 @@ class Application:
             code = ""
             try:
                 asked = self._asked(request, verb)
-                response = await answer(asked)
+                with self._one_more(asked.caller.host):
+                    response = await answer(asked)
             except BlocksnapError as error:
                 code, response = error.code, _problem(error)
             except (ConnectionError, asyncio.CancelledError):
@@ -129,6 +133,20 @@ class Application:
         place, name = self._places.of(caller), request.match_info.get("name", "")
         rules.check(caller, verb, name)
         return Asked(request, caller, place, name)
+
+    @contextlib.contextmanager
+    def _one_more(self, host: str) -> Iterator[None]:
+        if self._under_way[host] >= AT_ONCE_MAX:
+            raise StoreError(
+                f"host {host} has {AT_ONCE_MAX} requests under way already",
+                effect="Nothing was read or written.",
+                hint="It is tried again.",
+            )
+        self._under_way[host] += 1
+        try:
+            yield
+        finally:
+            self._under_way[host] -= 1
 
     def _time(self) -> str:
         return f"{self._now():.6f}"

@@ -1,7 +1,8 @@
 """Byte streams to an application: TLS over TCP, or any connected socket. Edge: aiohttp, ssl.
 
 Certificates are rotated without a restart: ``reload`` listens on with new files from the same
-sockets, and connections that are open go on.
+sockets, and connections that are open go on. A connection that asks nothing within ``SILENT_S_MAX``
+is dropped, and so are those above ``CONNECTIONS_MAX``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import socket
 import ssl
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from aiohttp import web
 
@@ -19,6 +21,8 @@ from blocksnapd.receive.caller import caller_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from aiohttp.typedefs import Handler
 
     from blocksnapd.config_receive import Pki
     from blocksnapd.receive.caller import Caller
@@ -29,6 +33,8 @@ STOP_S_MAX = 10.0
 BACKLOG = 256
 DEAD_MS_MAX = 60_000  # what was sent and not acknowledged for so long ends the connection
 READ_SIZE = 1 << 20
+SILENT_S_MAX = 30.0
+CONNECTIONS_MAX = 4096
 
 
 def server_context(pki: Pki) -> ssl.SSLContext:
@@ -68,17 +74,22 @@ def caller_of_certificate(request: web.Request) -> Caller:
 class Serving:
     """``await start`` … ``await stop``; in between connections are answered."""
 
-    def __init__(self, application: web.Application) -> None:
+    def __init__(self, application: web.Application, *, silent_s_max: float = SILENT_S_MAX) -> None:
+        self._silent_s_max = silent_s_max
+        application.middlewares.append(self._note)
         self._runner = web.AppRunner(
             application, access_log=None, handle_signals=False, keepalive_timeout=IDLE_S_MAX,
             shutdown_timeout=STOP_S_MAX, auto_decompress=False, read_bufsize=READ_SIZE,
         )  # fmt: skip
         self._sockets: list[socket.socket] = []
         self._listening: list[asyncio.Server] = []
+        self._speakers: WeakSet[asyncio.Transport] = WeakSet()
+        self._reaper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Be ready to answer."""
         await self._runner.setup()
+        self._reaper = asyncio.create_task(self._reap(), name="receive-reaper")
 
     async def listen(
         self, addresses: Iterable[tuple[str, int]], context: ssl.SSLContext
@@ -127,12 +138,34 @@ class Serving:
         for server in self._listening:
             server.close()
         self._close_sockets()
+        if self._reaper is not None:
+            self._reaper.cancel()
+            await asyncio.wait({self._reaper})
         await self._runner.cleanup()
 
-    @property
-    def connections(self) -> int:
-        """How many are open."""
-        return len(self._runner.server.connections) if self._runner.server else 0
+    @web.middleware
+    async def _note(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.transport is not None:
+            self._speakers.add(request.transport)
+        return await handler(request)
+
+    async def _reap(self) -> None:
+        seen: dict[asyncio.Transport, float] = {}
+        loop = asyncio.get_running_loop()
+        while True:
+            open_now = self._transports()
+            seen = {t: seen.get(t, loop.time()) for t in open_now}
+            for transport, since in seen.items():
+                if transport not in self._speakers and loop.time() - since >= self._silent_s_max:
+                    transport.abort()
+            for transport in open_now[CONNECTIONS_MAX:]:
+                transport.abort()
+            await asyncio.sleep(self._silent_s_max / 4)
+
+    def _transports(self) -> list[asyncio.Transport]:
+        server = self._runner.server
+        found = (handler.transport for handler in server.connections) if server else ()
+        return [t for t in found if isinstance(t, asyncio.Transport)]
 
     def _protocol(self) -> asyncio.Protocol:
         assert self._runner.server is not None
