@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 LISTING_SIZE_MAX = 1 << 28
 SMALL_SIZE_MAX = 1 << 16
+UNANSWERED_MAX = 1024
 
 T = TypeVar("T")
 
@@ -59,7 +60,7 @@ class ReceiverStore:
 
     def __init__(self, url: str, dialer: Dialer) -> None:
         self._url, self._links = url, Links(dialer)
-        self._unanswered: set[str] = set()
+        self._unanswered: dict[str, None] = {}  # oldest first
         self._offset_s: float | None = None
         self._leases: dict[str, Lease] = {}
 
@@ -100,7 +101,7 @@ class ReceiverStore:
         def send(link: Link) -> int:
             # Whatever became of an earlier try: what is there may be ours.
             again = [(AGAIN_HEADER, "1")] if name in self._unanswered else []
-            self._unanswered.add(name)
+            self._note_unanswered(name)
             self._put(link, path_of("objects", name), headers + again, pace(parts))
             return size
 
@@ -108,9 +109,9 @@ class ReceiverStore:
             size = self._try(send)
         except BlocksnapError as error:
             if not error.transient:
-                self._unanswered.discard(name)
+                self._unanswered.pop(name, None)
             raise
-        self._unanswered.discard(name)
+        self._unanswered.pop(name, None)
         return size
 
     def get(self, name: str, *, size_max: int) -> bytes:
@@ -189,6 +190,11 @@ class ReceiverStore:
         self._check(link, refusal or link.answer())
         for _ in link.content():
             pass
+
+    def _note_unanswered(self, name: str) -> None:
+        self._unanswered[name] = None
+        for oldest in list(self._unanswered)[:-UNANSWERED_MAX]:
+            del self._unanswered[oldest]  # given up long ago: its session is over
 
     def _read(self, path: str, size_max: int, name: str) -> bytes:
         return self._ask("GET", path, size_max=size_max, what=name)

@@ -72,6 +72,8 @@ class Lease:
             link = stack.enter_context(self._links.borrowed())
             self._take(link)
             self._link, self._held = link, stack.pop_all()
+        if self._released.is_set():
+            link.close()  # nobody waits for it any more; the receiver sees that
 
     def _beat(self) -> None:
         while not self._released.wait(self._beat_s):

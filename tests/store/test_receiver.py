@@ -136,3 +136,22 @@ def test_a_source_that_reads_no_packs_still_finds_out_about_its_own(receiver):
     assert dialer.lost_answers == 0
     with pytest.raises(ObjectExistsError):
         steady.put(pack, [b"x" * 1000, b"z" * 1000])
+
+
+def test_what_was_never_answered_is_remembered_for_a_while_only(store, dialer, monkeypatch):
+    monkeypatch.setattr("blocksnapd.store.receiver.UNANSWERED_MAX", 5)
+    dialer.is_down = True
+    store.close()
+    for n in range(20):
+        with pytest.raises(StoreError):
+            store.put(f"v/a/p/{n}", [b"x"])
+    assert list(store._unanswered) == []  # no connection: nothing can have arrived
+    dialer.is_down = False
+    dialer.lost_answers = 99
+    for n in range(20):
+        with pytest.raises(StoreError):
+            store.put(f"v/a/d/{n}", [b"x"])
+    assert list(store._unanswered) == [f"v/a/d/{n}" for n in range(15, 20)]
+    dialer.lost_answers = 0
+    assert store.put("v/a/d/19", [b"x"]) == 1
+    assert "v/a/d/19" not in store._unanswered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -99,3 +100,26 @@ def test_no_lock_without_a_receiver(receiver):
     dialer.is_down = True
     with pytest.raises(StoreError, match="there is no way"):
         receiver.opened(dialer).lock("v/a/")
+
+
+def test_a_lock_that_comes_after_its_release_is_not_kept(receiver, monkeypatch):
+    """The thread that takes a broken lock again may be slower than whoever lets it go."""
+    monkeypatch.setattr("blocksnapd.store.receiver_lease.RELEASE_S_MAX", 0.05)
+    dialer = Dialer(receiver)
+    lock = receiver.opened(dialer).lock("v/a/")
+    slow, go_on = threading.Event(), threading.Event()
+    dial = dialer.dial
+
+    def wait_and_dial():
+        slow.set()
+        assert go_on.wait(30)
+        return dial()
+
+    dialer.dial = wait_and_dial
+    lock._link.close()
+    assert slow.wait(30)
+    lock.release()
+    go_on.set()
+    other = receiver.opened(Dialer(receiver))
+    until(lambda: not lock._thread.is_alive())
+    until(lambda: can_lock(other))
