@@ -11,6 +11,9 @@ read       bytes out of the repository up to the first block
 first      seconds to the first block: since the process began, and since it opened the point
 map        seconds to walk the whole map, and how many runs it has
 peak       memory of the process at the first block, and after the map
+export     seconds until the first byte over NBD: since the client came, and since somebody typed
+           blocksnapctl --repo URL export POINT (its own start, that of its worker, and the key's
+           file included)
 metadata   of shipped bytes: layers, manifest, and of points and packs all but frames
 """
 
@@ -18,12 +21,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -41,6 +46,7 @@ from blocksnapd.store.point_reader import PointReader
 from blocksnapd.store.repository import Repository
 from blocksnapd.store.span_set import SpanSet
 from blocksnapd.store.stack import open_point
+from tests.export.client import Client
 
 if TYPE_CHECKING:
     from blocksnapd.store.keys import RestoreKey
@@ -198,6 +204,27 @@ def open_one(url: str, key_path: str, name: str, block: int, expected: str) -> O
     )
 
 
+def exported(growing: Growing, block: int, expected: bytes) -> tuple[float, float]:
+    """Export the newest point by the command line; return seconds to the first byte, see above."""
+    point = growing.points[-1].point_id
+    began = time.perf_counter()
+    with subprocess.Popen(
+        [sys.executable, "-m", "blocksnapctl", "--repo", growing.url, "--plain", "export", point,
+         "--key", growing.key_path],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as command:  # fmt: skip
+        assert command.stdout is not None
+        path = unquote(command.stdout.readline().strip().partition("socket=")[2])
+        came = time.perf_counter()
+        with Client(path) as client:
+            client.choose()
+            content = client.read(block * BLOCK, BLOCK).content
+        ended = time.perf_counter()
+        command.send_signal(signal.SIGINT)
+    assert content == expected
+    return ended - came, ended - began
+
+
 def since_start() -> float:
     """Return the seconds since this process began."""
     with open("/proc/self/stat", encoding="ascii") as file:
@@ -232,11 +259,14 @@ def measure(growing: Growing) -> None:
         check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
     found = Opened(*json.loads(out))
+    drop_cache(growing.url)
+    byte_s, typed_s = exported(growing, block, expected)
     metadata = growing.metadata()
     print(
         f"{len(growing.points):6d} {found.depth:4d} {growing.most_layers():4d}"
         f" {found.read_bytes / 1e6:8.2f} {found.first_s:7.2f} {found.open_s:6.2f}"
         f" {found.map_s:8.2f} {found.runs / 1e6:8.2f} {found.peak_first:6d} {found.peak_map:6d}"
+        f" {byte_s:6.2f} {typed_s:6.2f}"
         f" {metadata / 1e6:9.1f} {100 * metadata / growing.shipped:6.2f} %",
         flush=True,
     )
@@ -252,8 +282,9 @@ def main() -> None:
         return
     goals = sorted(map(int, sys.argv[1:])) or [10, 1000, 10_000]
     print(
-        "points   layers    read MB  first s         map s   M runs   peak MiB   metadata MB\n"
-        "       open most           process   open                    first    map"
+        "points   layers    read MB  first s         map s   M runs   peak MiB     export s"
+        "  metadata MB\n"
+        "       open most           process   open                    first    map  client  typed"
     )
     with tempfile.TemporaryDirectory() as directory:
         growing, began = Growing(directory), time.monotonic()
