@@ -5,7 +5,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON := .venv/bin/python
-CODE := blocksnapd blocksnapctl tests packaging/man systemd/system-generators/blocksnap-cow-generator
+CODE := blocksnapd blocksnapctl tests packaging/man packaging/schemas.py \
+  systemd/system-generators/blocksnap-cow-generator
 # Under make a missing lab is a failure, not a skipped test.
 export BLOCKSNAP_LAB_REQUIRED := 1
 # What other tests and the demo stand on is typed as strictly as the program.
@@ -16,7 +17,7 @@ ARGS ?=
 # Tests that run at once: most wait for a guest's kernel. Each guest may take 1 GiB.
 JOBS ?= $(shell nproc | awk '{ print $$1 < 8 ? $$1 : 8 }')
 
-.PHONY: help setup demo test test-long bench man completion lint format clean
+.PHONY: help setup demo test test-long bench man completion schemas lint format clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -46,6 +47,9 @@ completion: setup ## the shells' completion scripts, into build/completion
 	@mkdir -p build/completion
 	@for shell in bash zsh fish; do \
 	  .venv/bin/blocksnapctl completion $$shell > build/completion/blocksnapctl.$$shell; done
+
+schemas: setup ## the JSON Schemas of what --json prints, into packaging/schemas
+	@$(PYTHON) packaging/schemas.py
 
 lint: setup ## ruff (rules, layout), mypy --strict
 	@$(PYTHON) -m ruff check $(CODE)

@@ -7,9 +7,9 @@ proven) or ``failed``; so is that of each step, which may also be ``skipped``.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypedDict, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from blocksnapd.control.messages import parse_time
 from blocksnapd.errors import FormatError
@@ -53,6 +53,15 @@ class Drill(TypedDict, total=False):
     steps: list[DrillStep]
 
 
+def _as_whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# JSON knows one kind of number: 5.0 is as whole as 5.
+WHOLE: Final = BeforeValidator(_as_whole)
+_Moment = Annotated[_Text, Field(json_schema_extra={"format": "date-time"})]
+
+
 class _Step(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
     name: Annotated[str, Field(pattern="^[a-z-]{1,32}$")]
@@ -72,14 +81,14 @@ class DrillBody(BaseModel):
     volume: Annotated[_Text, Field(min_length=1)]
     target: _Text
     point: _Text
-    point_time: _Text
+    point_time: _Moment
     host: _Text
     version: _Text
-    started: _Text
-    ended: _Text
+    started: _Moment
+    ended: _Moment
     result: Literal["success", "warning", "failed"]
-    size: Annotated[int, Field(ge=0, lt=1 << 63)]
-    content_bytes: Annotated[int, Field(ge=0, lt=1 << 63)]
+    size: Annotated[int, Field(ge=0, lt=1 << 63), WHOLE]
+    content_bytes: Annotated[int, Field(ge=0, lt=1 << 63), WHOLE]
     steps: Annotated[list[_Step], Field(max_length=16)]
 
 
@@ -95,6 +104,9 @@ def read_drill(data: bytes | str) -> Drill:
             parse_time(moment)
     except (ValidationError, ValueError, RecursionError) as error:
         first = str(error).splitlines()[0]
+        if isinstance(error, ValidationError):
+            detail = error.errors(include_url=False)[0]
+            first = f"{'.'.join(map(str, detail['loc'])) or 'all of it'}: {detail['msg']}"
         raise FormatError(f"this is no evidence of a drill: {first}") from error
     return cast("Drill", {"schema": 1, **found.model_dump()})
 

@@ -104,6 +104,11 @@ def _in_query(query: Query) -> Json:
     return {"name": query.name, "in": "query", "description": query.text, "schema": query.schema}
 
 
+def _not_null(schema: Json) -> Json:
+    kinds = [kind for kind in schema.get("anyOf", []) if kind.get("type") != "null"]
+    return kinds[0] if len(kinds) == 1 else schema
+
+
 def _runs_by_kind(schemas: Json) -> Json:
     """Say of a run, kind by kind, which fields it needs and may have."""
     run = schemas[RunBody.__name__]
@@ -115,6 +120,7 @@ def _runs_by_kind(schemas: Json) -> Json:
             "properties": {
                 "kind": {"const": kind},
                 **{name: fields[name] for name in fields if name in ALLOWED[kind]},
+                **{name: _not_null(fields[name]) for name in NEEDED[kind]},
             },
             "required": ["kind", *NEEDED[kind]],
             "additionalProperties": False,

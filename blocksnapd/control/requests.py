@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from blocksnapd.control.drill_messages import read_drill
+from blocksnapd.control.drill_messages import WHOLE, read_drill
 from blocksnapd.control.map_messages import CYCLES_MAX, REGIONS_MAX, MapQuery
 from blocksnapd.control.messages import RunKind, parse_time
 from blocksnapd.errors import FormatError, UsageError
@@ -38,7 +38,7 @@ class _Body(BaseModel):
 class _Policy(_Body):
     keep: Annotated[list[_Name], Field(min_length=1, max_length=RULES_MAX)]
     keep_tags: Annotated[list[_Name], Field(max_length=RULES_MAX)] | None = None
-    min_points: Annotated[int, Field(ge=1)] | None = None
+    min_points: Annotated[int, Field(ge=1), WHOLE] | None = None
     max_delete_pct: Annotated[float, Field(ge=0, le=100)] | None = None
     undelete: Annotated[float, Field(gt=0, le=1e9)] | None = None
 
@@ -46,7 +46,7 @@ class _Policy(_Body):
 class HoldBody(_Body):
     """POST /v1/points/{selector}/hold."""
 
-    until: str | None = None
+    until: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = None
     reason: Annotated[str, Field(max_length=REASON_LENGTH_MAX)] | None = None
 
 
@@ -65,6 +65,15 @@ class ResumeBody(_Body):
 
 class InPlaceBody(_Body):
     """POST /v1/volumes/{volume}/in-place."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [key], "properties": {key: {"type": "string"}}}
+                for key in ("id", "point")
+            ]
+        }
+    )
 
     id: _Name | None = None
     point: _Name | None = None
@@ -100,7 +109,7 @@ class RunBody(_Body):
     lease: _Name | None = None
     merge: bool | None = None
     path: Annotated[str, Field(min_length=1, max_length=16384, pattern="^/")] | None = None
-    part: Annotated[int, Field(ge=1, le=9999)] | None = None
+    part: Annotated[int, Field(ge=1, le=9999), WHOLE] | None = None
     recursive: bool | None = None
     new: bool | None = None
     allow_damaged: bool | None = None
@@ -231,6 +240,17 @@ def parse_drill(body: bytes) -> Drill:
         return read_drill(body)
     except FormatError as error:
         raise UsageError(error.message, effect="Nothing was kept.") from error
+
+
+def parse_volume(query: Mapping[str, str]) -> str | None:
+    """Return the volume that is asked about; None: all of them.
+
+    Raises:
+        UsageError: its name is empty.
+    """
+    if query.get("volume") == "":
+        raise UsageError("volume: is empty", hint="Name a volume, or leave it out.")
+    return query.get("volume")
 
 
 def parse_wait(query: Mapping[str, str]) -> float | None:

@@ -3,7 +3,7 @@
 ``routes.py`` answers by this table and ``openapi.py`` tells it; a path is written nowhere else.
 A volume's name and a selector go into a path percent-encoded: ``vg0%2Fhome``,
 ``%2Fsrv%2Fdisk.img``, ``vg0%2Fhome%402026-11-22T14:05``. A bare slash within ``vg0/home`` is
-understood too.
+understood too, but for a last part that is one of the verbs here.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from blocksnapd.control import (
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+_VERBS: Final = "files|hold|release|undelete|pause|resume|in-place|end-views"
 _WITH_SLASHES: Final = re.compile(r"\{(volume|selector)\}")
 
 
@@ -64,15 +65,16 @@ class Route:
 
     @property
     def pattern(self) -> str:
-        """The path as aiohttp matches it."""
-        return _WITH_SLASHES.sub(r"{\1:.+}", self.path)
+        """The path as aiohttp matches it; what ends in a verb is no name of its own."""
+        name = rf"{{\1:(?!.*/(?:{_VERBS})$).+}}" if self.path.endswith("}") else r"{\1:.+}"
+        return _WITH_SLASHES.sub(name, self.path)
 
 
 def _flag(name: str, text: str) -> Query:
     return Query(name, text, {"type": "string", "enum": ["0", "1"]})
 
 
-_VOLUME = Query("volume", "of this volume only", {"type": "string"})
+_VOLUME = Query("volume", "of this volume only", {"type": "string", "minLength": 1})
 _ALL = _flag("all", "forgotten ones too")
 _WAIT = Query("wait", "answer when it is done, or after so long: 30s",
               {"type": "string", "pattern": r"^[0-9]{1,6}(ms|s|m)$"})  # fmt: skip

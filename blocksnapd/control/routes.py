@@ -16,7 +16,7 @@ from blocksnapd.control import replies, requests, unix_socket
 from blocksnapd.control.messages import SCHEMA
 from blocksnapd.control.openapi import document
 from blocksnapd.control.route_table import ROUTES
-from blocksnapd.errors import BusyError, NotAllowedError
+from blocksnapd.errors import BusyError, NotAllowedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from blocksnapd.control.operations import Operations
 
 STREAMS_MAX = 64
+BODY_S_MAX = 10.0
 
 
 class Routes:
@@ -76,7 +77,10 @@ class Routes:
         return replies.document(await self._operations.volume(request.match_info["volume"]))
 
     async def _points(self, request: web.Request) -> web.Response:
-        volume, everything = request.query.get("volume"), requests.parse_flag(request.query, "all")
+        volume, everything = (
+            requests.parse_volume(request.query),
+            requests.parse_flag(request.query, "all"),
+        )
         points = await self._operations.points(volume, with_forgotten=everything)
         return replies.document({"schema": SCHEMA, "points": points})
 
@@ -89,7 +93,7 @@ class Routes:
         return await self._stream(request, source)
 
     async def _runs(self, request: web.Request) -> web.Response:
-        runs = await self._operations.runs(request.query.get("volume"))
+        runs = await self._operations.runs(requests.parse_volume(request.query))
         return replies.document({"schema": SCHEMA, "runs": runs})
 
     async def _run(self, request: web.Request) -> web.Response:
@@ -117,7 +121,7 @@ class Routes:
         )
 
     async def _start_run(self, request: web.Request) -> web.Response:
-        wanted = requests.parse_run_request(await request.read())
+        wanted = requests.parse_run_request(await _body(request))
         who = unix_socket.who(_peer(request))
         started = await self._operations.start_run(wanted, who)
         self._note(who, f"asked for {dict(wanted)}: run {started['id']}", wanted.get("volume", ""))
@@ -137,11 +141,11 @@ class Routes:
 
     async def _drills(self, request: web.Request) -> web.Response:
         since = requests.parse_instant(request.query)
-        drills = await self._operations.drills(request.query.get("volume"), since)
+        drills = await self._operations.drills(requests.parse_volume(request.query), since)
         return replies.document({"schema": SCHEMA, "drills": drills})
 
     async def _keep_drill(self, request: web.Request) -> web.Response:
-        drill, who = requests.parse_drill(await request.read()), unix_socket.who(_peer(request))
+        drill, who = requests.parse_drill(await _body(request)), unix_socket.who(_peer(request))
         await self._operations.keep_drill(drill, who)
         self._note(who, f"drilled {drill['volume']}: {drill['result']}", drill["volume"])
         return replies.document(drill, status=201)
@@ -156,7 +160,7 @@ class Routes:
         return replies.document(plan)
 
     async def _hold(self, request: web.Request) -> web.Response:
-        wanted, who = requests.parse_hold(await request.read()), unix_socket.who(_peer(request))
+        wanted, who = requests.parse_hold(await _body(request)), unix_socket.who(_peer(request))
         point = await self._operations.hold(request.match_info["selector"], wanted, who)
         self._note(who, f"holds {point['id']}: {dict(wanted)}", point["volume"])
         return replies.document(point)
@@ -174,19 +178,19 @@ class Routes:
         return replies.document(point)
 
     async def _pause(self, request: web.Request) -> web.Response:
-        wanted, who = requests.parse_pause(await request.read()), unix_socket.who(_peer(request))
+        wanted, who = requests.parse_pause(await _body(request)), unix_socket.who(_peer(request))
         volume = await self._operations.pause(request.match_info["volume"], wanted, who)
         self._note(who, f"paused {volume['volume']}: {dict(wanted)}", volume["volume"])
         return replies.document(volume)
 
     async def _resume(self, request: web.Request) -> web.Response:
-        wanted, who = requests.parse_resume(await request.read()), unix_socket.who(_peer(request))
+        wanted, who = requests.parse_resume(await _body(request)), unix_socket.who(_peer(request))
         volume = await self._operations.resume(request.match_info["volume"], wanted, who)
         self._note(who, f"resumed {volume['volume']}: {dict(wanted)}", volume["volume"])
         return replies.document(volume)
 
     async def _in_place(self, request: web.Request) -> web.Response:
-        wanted, who = requests.parse_in_place(await request.read()), unix_socket.who(_peer(request))
+        wanted, who = requests.parse_in_place(await _body(request)), unix_socket.who(_peer(request))
         volume = request.match_info["volume"]
         told = await self._operations.in_place(volume, wanted, who)
         self._note(who, f"restores {volume} in place: {dict(wanted)}", volume)
@@ -222,6 +226,19 @@ class Routes:
             return await replies.stream(request, source, self.closing)
         finally:
             self._streams -= 1
+
+
+async def _body(request: web.Request) -> bytes:
+    """Return what was sent.
+
+    Raises:
+        UsageError: it was cut off, or did not come in time.
+    """
+    try:
+        async with asyncio.timeout(BODY_S_MAX):
+            return await request.read()
+    except (ConnectionError, TimeoutError) as error:
+        raise UsageError("the request was not sent whole", effect="Nothing was done.") from error
 
 
 def _peer(request: web.Request) -> Peer:

@@ -25,6 +25,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+
+class _Brief(logging.Filter):
+    """One line for whoever does not speak HTTP: what he sent, and our stack, are no news."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Shorten the record."""
+        error = record.exc_info[1] if record.exc_info else None
+        record.msg, record.args = "a client was refused: %s", (type(error).__name__,)
+        record.exc_info, record.levelno, record.levelname = None, logging.INFO, "INFO"
+        return True
+
+
+_noise = logging.getLogger(f"{__name__}.noise")
+_noise.addFilter(_Brief())
+
 HEAD_TIMEOUT_S = 10.0
 IDLE_TIMEOUT_S = 75.0
 STOP_TIMEOUT_S = 2.0
@@ -66,6 +81,7 @@ class ControlServer:
         self._runner = web.AppRunner(
             app,
             access_log=None,
+            logger=_noise,
             handle_signals=False,
             keepalive_timeout=IDLE_TIMEOUT_S,
             shutdown_timeout=STOP_TIMEOUT_S,

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from blocksnapd.control.messages import SCHEMA
-from blocksnapd.errors import NotFoundError, UsageError
+from blocksnapd.errors import NotFoundError, RefusedError
 
 if TYPE_CHECKING:
     from blocksnapd.control.drill_messages import Drill
@@ -25,10 +25,10 @@ class DrillAnswers:
         """Start a drill with the key that is configured, or join the one under way.
 
         Raises:
-            UsageError, NotFoundError, KeyMissingError: nothing was started.
+            RefusedError, NotFoundError, KeyMissingError: nothing was started.
         """
         if not request.get("volume") or {"check", "scratch", "restores"} & request.keys():
-            raise UsageError(
+            raise RefusedError(
                 "the daemon drills a volume as its configuration says",
                 effect="Nothing was started.",
                 hint="Name the volume alone; with --key FILE you say how, and drill it yourself.",

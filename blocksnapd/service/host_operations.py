@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 from blocksnapd import __version__
 from blocksnapd.control.messages import SCHEMA, format_time
 from blocksnapd.control.selectors import resolve_any
-from blocksnapd.errors import BlocksnapError, KeyMissingError, NotFoundError, StoreError, UsageError
+from blocksnapd.errors import (
+    BlocksnapError,
+    KeyMissingError,
+    NotFoundError,
+    RefusedError,
+    StoreError,
+    UsageError,
+)
 from blocksnapd.service.catalogue import Marks
 from blocksnapd.service.drill_answers import DrillAnswers
 from blocksnapd.service.leasing import end_views, hear
@@ -170,7 +177,7 @@ class HostOperations(RunAnswers, PruneAnswers, DrillAnswers, MapAnswers):
         """Start a cycle or a prune, or join the one under way."""
         if request.get("kind") == "prune":
             if "policy" in request:
-                raise UsageError(
+                raise RefusedError(
                     "the daemon keeps what its configuration says", effect="Nothing was started.",
                     hint="Change [retention.NAME], or name the repository: --repo URL.",
                 )  # fmt: skip

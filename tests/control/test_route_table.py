@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from blocksnapd.control.route_table import ROUTES
 
 
 def test_names_with_slashes_are_matched_whole() -> None:
     patterns = {route.path: route.pattern for route in ROUTES}
     assert patterns["/v1/volumes/{volume}/pause"] == "/v1/volumes/{volume:.+}/pause"
-    assert patterns["/v1/points/{selector}"] == "/v1/points/{selector:.+}"
+    point = patterns["/v1/points/{selector}"].removeprefix("/v1/points/{selector:")[:-1]
+    for name in ("p1", "latest:vg0/home", "vg0%2Fpause", "pause", "a/b/c"):
+        assert re.fullmatch(point, name), name
+    assert not re.fullmatch(point, "vg0/home/hold")
     assert patterns["/v1/runs/{run}"] == "/v1/runs/{run}"
 
 

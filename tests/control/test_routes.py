@@ -112,7 +112,7 @@ async def test_hold_release_undelete() -> None:
         assert (status, found["exit_code"]) == (409, 12)
         status, found = await served.post(f"/v1/points/{gone}/hold", {"until": "soon"})
         assert (status, found["code"]) == (400, "E-USAGE")
-        assert (await served.get(f"/v1/points/{gone}/hold"))[0] == 404
+        assert (await served.get(f"/v1/points/{gone}/hold"))[0] == 405
 
 
 async def test_drills() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from blocksnapd.errors import NotFoundError, UsageError
+from blocksnapd.errors import NotFoundError, RefusedError
 from blocksnapd.service.drill_answers import DrillAnswers, NoDrills
 from tests.control.test_drill_messages import evidence
 from tests.service.bench import ROOT
@@ -33,7 +33,7 @@ async def test_evidence_of_others_is_kept_for_volumes_that_are_known(site: Site)
 
 @pytest.mark.parametrize("more", [{}, {"volume": "db/data", "check": ["/bin/sh"]}])
 async def test_the_daemon_drills_as_it_is_configured(site: Site, more: Any) -> None:
-    with pytest.raises(UsageError, match="as its configuration says"):
+    with pytest.raises(RefusedError, match="as its configuration says"):
         DrillAnswers(site.task, site.book).start_drill({"kind": "drill", **more}, ROOT)
 
 

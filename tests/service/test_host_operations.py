@@ -145,7 +145,7 @@ async def test_pruning_takes_a_retention_and_a_key(host: Host) -> None:
     request: RunRequest = {"kind": "prune", "volume": MAIL}
     with pytest.raises(StoreError, match="the points of vg0/mail are not known"):
         await ask.start_run(request, ROOT)
-    with pytest.raises(UsageError, match="keeps what its configuration says") as caught:
+    with pytest.raises(RefusedError, match="keeps what its configuration says") as caught:
         await ask.start_run({**request, "policy": {"keep": ["all for 2h"]}}, ROOT)
     assert "--repo URL" in caught.value.hint
     async with host.home.running():
