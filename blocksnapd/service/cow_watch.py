@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from blocksnapd.service.reporting import as_known
 
@@ -21,17 +21,30 @@ WATCH_INTERVAL_S = 2.0
 COW_FILL_EARLY = 0.7
 
 
+class Pressure(NamedTuple):
+    """The disk under a COW space is below its reserve: bytes free, reserved, and used by COW."""
+
+    free: int
+    reserve: int
+    used: int
+
+
 class CowWatch:
-    """Looks at one volume's COW device and at the disk under it. Event loop only."""
+    """Looks at one volume's COW device and at the disk under it. Event loop only.
+
+    ``pressure`` is there while giving up the tracking would bring the reserve back.
+    """
 
     def __init__(self, settings: Volume, metrics: Metrics) -> None:
         self.use: CowUse | None = None
+        self.pressure: Pressure | None = None
         self._settings = settings
         self._metrics = metrics
         self._trouble = ""
 
     async def look(self, opened: Opened | None) -> bool:
         """Look at the COW device; say whether it fills too fast to wait for the interval."""
+        self.pressure = None
         newest = opened.catalogue.newest() if opened else None
         if opened is None or opened.watch is None or newest is None:
             return False
@@ -59,4 +72,6 @@ class CowWatch:
             self._metrics.cow_disk_free(self._settings.cow.space, free)
             # A cycle gives back what the COW device uses: worth it only if that is much.
             fills = fills or (free < 2 * reserve and used > reserve // 4)
+            if free < reserve <= free + used:
+                self.pressure = Pressure(free, reserve, used)
         return fills

@@ -23,6 +23,7 @@ from blocksnapd.pipeline import Cycle
 from blocksnapd.service.cow_watch import WATCH_INTERVAL_S, CowWatch
 from blocksnapd.service.pausing import Pausing
 from blocksnapd.service.point_metrics import tell_points
+from blocksnapd.service.relief import Relief
 from blocksnapd.service.reporting import CycleReporter, as_known
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class VolumeTask:
             settings.retry.factor,
             settings.retry.max_s,
         )
+        self._relief = Relief(settings.name, say)
         self._started: float | None = None
         self._asked: LiveRun | None = None
         self._wake = asyncio.Event()
@@ -188,6 +190,9 @@ class VolumeTask:
             if await self._is_held():
                 await self._nap(WATCH_INTERVAL_S)
                 continue
+            pressure = self.cow_watch.pressure
+            if self.failures and pressure is not None and self.opened is not None:
+                await self._relief.give(self.opened, pressure)
             if self.next_due_in_s() <= 0 or (fills and not self.failures):
                 return
             await self._nap(min(self.next_due_in_s(), WATCH_INTERVAL_S))
@@ -262,11 +267,13 @@ class VolumeTask:
         if self._is_stopping:
             cycle.cancel(keep_pending=True)
         try:
-            await cycle.run(Asked(due=due, compare="asked" if run.full else ""), run.tags)
+            await cycle.run(
+                Asked(due=due, compare="asked" if run.full else self._relief.compare), run.tags
+            )
             if run.who is not None and not due and not cycle.committed:
                 # Somebody joined while we only looked whether a crash had left something to do.
                 self._started = self._clock.monotonic()
-                await cycle.run(Asked(due=True), run.tags)
+                await cycle.run(Asked(due=True, compare=self._relief.compare), run.tags)
         finally:
             points += cycle.committed
             self._cycle = None
@@ -306,6 +313,7 @@ class VolumeTask:
         else:
             result = "warning" if run.warnings else "success" if points else "skipped"
             self.failures, self.cause = 0, None
+            self._relief.end()
         for point in points:
             self._note_point(run, point)
         self._metrics.failures_in_a_row(name, target, self.failures)
