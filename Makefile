@@ -30,9 +30,11 @@ demo: setup ## the whole story on a real kernel, in a user-mode Linux guest; HER
 	@$(PYTHON) -m tests.demo $(if $(HERE),--here)
 
 test: lint ## lint, then every test, also those in the lab; ARGS='...' goes to pytest
+	@packaging/dev/setup chromium
 	@$(PYTHON) -m pytest -m 'not long' -n $(JOBS) --dist worksteal $(ARGS)
 
 test-long: lint ## every test there is, also the long ones
+	@packaging/dev/setup chromium
 	@$(PYTHON) -m pip install -q --disable-pip-version-check --root-user-action ignore -e '.[dev,fuzz]'
 	@$(PYTHON) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 

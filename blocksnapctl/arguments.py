@@ -286,6 +286,10 @@ def _drilling(verb: _Verb) -> None:
     report.add_argument(
         "--since", type=_duration, default="30d", metavar="TIME", help="so far back (default 30d)"
     )
+    report.add_argument(
+        "--html", metavar="FILE", help="write everything about VOLUME as one page for a browser"
+    )
+    _key_options(report, is_needed=False)
 
 
 def _keeping(verb: _Verb) -> None:

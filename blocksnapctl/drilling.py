@@ -17,6 +17,7 @@ from blocksnapctl import render_drill
 from blocksnapctl.choosing import found_point, repository_of, selector_of
 from blocksnapctl.client import ProblemError, WaitOverError
 from blocksnapctl.following import last_of, wait_over
+from blocksnapctl.paging import write_page
 from blocksnapctl.zone import local_now
 from blocksnapd.control.messages import (
     EXIT_FAILED,
@@ -145,11 +146,13 @@ def report(context: Context) -> int:
     try:
         found += context.daemon.get("drills", **query)["drills"]
     except (UnreachableError, NotAllowedError) as error:
-        if not found:
+        if not found and arguments.html is None:
             raise
         is_known = False
         out.say(f"Only drills that were made without the daemon are listed: {error.message}")
     found.sort(key=lambda drill: drill["ended"])
+    if arguments.html is not None:
+        return write_page(context, found)
     undrilled = _undrilled(context, found, arguments.volume) if is_known else []
     if out.as_json:
         out.document({"schema": SCHEMA, "drills": found, "undrilled": undrilled, **query})

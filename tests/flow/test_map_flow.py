@@ -37,5 +37,10 @@ def test_what_was_written_shows_where_and_when(site: Site) -> None:
     site.until(lambda: site.ctl("map", volume).code == 0)
     (known,) = site.ctl("--json", "map", volume, "--regions", "4").documents
     assert known["matrix"] == found["matrix"]
+    page = site.folder / "page.html"
+    done = site.ctl("report", volume, "--html", str(page))
+    assert done.code == 0, done
+    assert page.read_text().count("<svg") == 3  # no COW device here
+    assert site.ctl("report", volume, "--html", str(page), key=True).code == 0
     picture = site.ctl("map", volume, "--regions", "4").out.splitlines()
     assert [line.partition("│")[2] for line in picture[2:6]] == ["┆", "┆░", "┆ ░", "┆  ░"]
