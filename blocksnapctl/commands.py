@@ -311,6 +311,13 @@ def version(context: Context) -> int:
     return EXIT_OK
 
 
+def support(context: Context) -> int:
+    """Collect what somebody who helps wants to see."""
+    from blocksnapctl import supporting  # loads what most commands do without
+
+    return supporting.support(context)
+
+
 VERBS: dict[str, Callable[[Context], int]] = {
     "status": status, "points": points, "runs": runs, "show": show, "events": events,
     "run": run, "cancel": cancel, "restore": restore, "verify": verify, "export": export,
@@ -318,5 +325,5 @@ VERBS: dict[str, Callable[[Context], int]] = {
     "drill": drill, "report": report, "map": draw,
     "view": view, "prune": prune, "hold": hold, "release": release, "undelete": undelete,
     "explain": explain, "check": check, "wait": wait, "version": version, "reload": reload,
-    "completion": completion,
+    "completion": completion, "support": support,
 }  # fmt: skip

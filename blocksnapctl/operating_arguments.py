@@ -29,6 +29,8 @@ def operating(verb: _Verb) -> None:
     wait = verb("wait", "Wait until a run is done; its result is ours.")
     wait.add_argument("item", metavar="RUN|VOLUME", help="of a volume the run under way")
     verb("reload", "Let the daemon take its changed configuration up; no run is dropped.")
+    support = verb("support", "Collect what somebody who helps wants to see; no secrets.")
+    support.add_argument("--to", metavar="FILE", help="a new file (default: here, by the time)")
     completion = verb("completion", "Print what lets a shell complete verbs and options.")
     completion.add_argument("shell", choices=["bash", "zsh", "fish"])
     verb("version", "Tell the versions of this program and of the daemon.")

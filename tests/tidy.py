@@ -52,6 +52,7 @@ TESTED_THROUGH = {
     "blocksnapd.cycle.volume_repair": "tests.lab.test_lvm_kill",
     "blocksnapd.export.connection": "tests.export.test_server",
     "blocksnapd.runtime.process": "tests.flow.test_scan_flow",
+    "blocksnapctl.supporting": "tests.flow.test_support_flow",
     "blocksnapd.service.config_diff": "tests.flow.test_reload_flow",
     "blocksnapd.service.reloading": "tests.flow.test_reload_flow",
     "blocksnapd.service.checkup": "tests.flow.test_scan_flow",
