@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from blocksnapctl.arguments import _Verb
 
-PASSED_ON: Final = ("init", "doctor", "cow", "config")
+PASSED_ON: Final = ("init", "doctor", "cow", "config", "pair", "pair-code", "revoke")
 
 
 def operating(verb: _Verb) -> None:
@@ -49,6 +49,20 @@ def _passed_on(verb: _Verb) -> None:
     cow.add_argument("names", nargs="*", metavar="NAME", help="all of them when left out")
     config = verb("config", "Check or show the configuration, or what a reload would change.")
     config.add_argument("action", choices=["check", "show", "diff", "schema"])
+    pair = verb("pair", "Pair this host with a receiver; prints the target to paste.")
+    pair.add_argument("url", metavar="URL", help="https://backup1:7420 or ssh://blocksnap@backup1")
+    pair.add_argument("code", nargs="?", metavar="CODE", help="asked for when left out")
+    pair.add_argument("--as", dest="host", metavar="HOST", help="default: the name of this host")
+    pair.add_argument("--pki", metavar="DIR", help="for the files (default /etc/blocksnap/pki)")
+    code = verb("pair-code", "On a receiver: show a code with which HOST may pair.")
+    revoke = verb("revoke", "On a receiver: let the certificates of HOST in no more.")
+    for added in (code, revoke):
+        added.add_argument("host", metavar="HOST")
+        _file(added)
+    for added in (pair, code, revoke):
+        added.add_argument(
+            "--role", choices=["source", "reader", "maintainer"], help="default: source"
+        )
     for added in (doctor, cow, config):
         _file(added)
 

@@ -11,6 +11,9 @@ blocksnapd maintain URL --key FILE [--keep RULE ...]   the same without a config
 blocksnapd drill VOLUME [POINT]                     restore a point to a scratch place, check it
 blocksnapd export NAME                              serve a target's points over NBD, as configured
 blocksnapd receive [--config FILE]                  keep the repositories of other hosts
+blocksnapd pair-code HOST                           show a code with which HOST may pair with us
+blocksnapd revoke HOST                              let HOST's certificates in no more
+blocksnapd pair URL [CODE] [--as HOST]              pair this host with the receiver at URL
 blocksnapd worker --socket PATH --repo URL --key FILE   serve one repository to its caller
 """
 
@@ -38,11 +41,17 @@ from blocksnapd.errors import BlocksnapError, KeyMissingError, NotFoundError, Us
 from blocksnapd.units import format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from blocksnapd.config_receive import ReceiveConfig
+
+    _Add = Callable[[str, object, str], argparse.ArgumentParser]
 
     from blocksnapd.model import Access
 
 RECEIVE_CONFIG = "/etc/blocksnap/receive.toml"
+PKI = "/etc/blocksnap/pki"
+ROLES = ("source", "reader", "maintainer")
 _NOTHING_MADE = "Nothing was made."
 _CREDENTIALS = "for object storage, like ~/.aws/credentials; left out: AWS_* of the environment"
 
@@ -123,7 +132,8 @@ def _parser() -> argparse.ArgumentParser:
     drill.add_argument("point", nargs="?", default="", help="the newest when left out")
     export = add("export", _export, "serve the points of a target over NBD, as configured")
     export.add_argument("name", help="of [export.NAME]")
-    add("receive", _receive, f"keep the repositories of other hosts ({RECEIVE_CONFIG})")
+    receive = add("receive", _receive, f"keep the repositories of other hosts ({RECEIVE_CONFIG})")
+    _add_pairing(add, receive)
     worker = add("worker", _worker, "serve one repository on a private socket (for blocksnapctl)")
     worker.set_defaults(log_level=logging.WARNING)  # its stderr is the operator's terminal
     worker.add_argument("--socket", required=True)
@@ -132,6 +142,22 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("--passphrase-fd", type=int, default=None)
     worker.add_argument("--detached", action="store_true", help="end after the last run instead")
     return parser
+
+
+def _add_pairing(add: _Add, receive: argparse.ArgumentParser) -> None:
+    pair = add("pair", _pair, "pair this host with a receiver; prints the target to paste")
+    pair.add_argument("url", help="like https://backup1:7420 or ssh://blocksnap@backup1")
+    pair.add_argument("code", nargs="?", help="as the receiver shows it; asked for if left out")
+    pair.add_argument("--as", dest="host", metavar="HOST", help="default: the name of this host")
+    pair.add_argument("--pki", default=PKI, metavar="DIR", help=f"for the files (default {PKI})")
+    code = add("pair-code", _pair_code, "on a receiver: show a code with which HOST may pair")
+    revoke = add("revoke", _revoke, "on a receiver: let the certificates of HOST in no more")
+    receive.add_argument("--stdio", action="store_true", help="serve one host, for sshd")
+    receive.add_argument("--host", metavar="HOST", help="with --stdio: the host that asks")
+    for one in (code, revoke):
+        one.add_argument("host", metavar="HOST")
+    for one in (pair, code, revoke, receive):
+        one.add_argument("--role", choices=ROLES, default="source", help="default: source")
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -286,11 +312,53 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _receive(arguments: argparse.Namespace) -> None:
-    from blocksnapd.config_receive import load_receive
+    from blocksnapd.pki.certificates import check_holder
+    from blocksnapd.receive.caller import Caller
     from blocksnapd.receive.service import run_receiver
+    from blocksnapd.receive.stdio import receive_stdio
+
+    config = _receive_config(arguments)
+    if not arguments.stdio:
+        asyncio.run(run_receiver(config))
+        return
+    if arguments.host is None:
+        hint = 'In authorized_keys: restrict,command="blocksnapd receive --stdio --host NAME" …'
+        raise UsageError("--stdio needs to know for which host", hint=hint)
+    check_holder(f"{arguments.role}:{arguments.host}")
+    asyncio.run(receive_stdio(config, Caller(arguments.host, arguments.role)))
+
+
+def _receive_config(arguments: argparse.Namespace) -> ReceiveConfig:
+    from blocksnapd.config_receive import load_receive
 
     path = RECEIVE_CONFIG if arguments.config == DEFAULT_CONFIG else arguments.config
-    asyncio.run(run_receiver(load_receive(path)))
+    return load_receive(path)
+
+
+def _pair(arguments: argparse.Namespace) -> None:
+    from blocksnapd.service import pairing
+
+    url, role, directory = arguments.url, arguments.role, arguments.pki
+    host = arguments.host or pairing.own_host_name()
+    if url.startswith("ssh:"):
+        if arguments.code is not None:
+            raise UsageError("ssh:// takes no code", effect=_NOTHING_MADE, hint="Leave it out.")
+        print(pairing.pair_over_ssh(url, host, role, directory), end="")
+        return
+    code = arguments.code or getpass.getpass("Code: ")
+    print(pairing.pair_over_https(url, code, host, role, directory), end="")
+
+
+def _pair_code(arguments: argparse.Namespace) -> None:
+    from blocksnapd.service.pairing import show_code
+
+    print(show_code(_receive_config(arguments), arguments.host, arguments.role), end="")
+
+
+def _revoke(arguments: argparse.Namespace) -> None:
+    from blocksnapd.service.pairing import revoke
+
+    print(revoke(_receive_config(arguments), arguments.host, arguments.role), end="")
 
 
 def _worker(arguments: argparse.Namespace) -> None:

@@ -40,7 +40,7 @@ from blocksnapd.config_values import (
 from blocksnapd.model import Access
 from blocksnapd.pace import STALL_S, Limit, Traffic, Window
 from blocksnapd.packing import PACKING_DEFAULT, Packing
-from blocksnapd.receiver_url import is_receiver
+from blocksnapd.receiver_url import is_receiver, is_ssh
 from blocksnapd.units import (
     GIB,
     KIB,
@@ -94,6 +94,10 @@ class Target(Frozen):
     ``ca``, ``cert``, ``key``: PEM files for a receiver, read again when they change; the key may
     be in the file of the certificate.
     ``credentials``: a file like ``~/.aws/credentials``, for object storage; else the environment.
+
+    ``ca``, ``cert`` and ``key`` open a receiver, as ``blocksnapctl pair`` prints them: the key may
+    be in the file of the certificate. For ``ssh://`` they are a known_hosts file, nothing, and the
+    private key; what is left out is up to ssh.
     """
 
     url: Annotated[str, AfterValidator(place_url)]
@@ -108,7 +112,7 @@ class Target(Frozen):
 
     @model_validator(mode="after")
     def _has_certificates(self) -> Self:
-        if is_receiver(self.url) and not (self.ca and self.cert):
+        if is_receiver(self.url) and not is_ssh(self.url) and not (self.ca and self.cert):
             raise ValueError("is a receiver, so it needs ca and cert: see blocksnapctl pair")
         return self
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from blocksnapd.config_file import Document
 from blocksnapd.config_model import HOST_NAME
@@ -47,11 +47,22 @@ class Receive(Frozen):
 
 
 class Pki(Frozen):
-    """``[pki]``: PEM files, read again for each new certificate: on SIGHUP."""
+    """``[pki]``: the directory of the receiver's own authority, which pairs hosts.
 
-    ca: AbsolutePath = "/etc/blocksnap/pki/ca.crt"
-    cert: AbsolutePath = "/etc/blocksnap/pki/receiver.crt"
-    key: AbsolutePath = "/etc/blocksnap/pki/receiver.key"
+    Or, for who has an authority already, PEM files: ``ca``, ``cert`` and ``key``, read again on
+    SIGHUP.
+    """
+
+    directory: AbsolutePath = "/var/lib/blocksnap-pki"
+    ca: AbsolutePath | None = None
+    cert: AbsolutePath | None = None
+    key: AbsolutePath | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Pki:
+        if len({self.ca is None, self.cert is None, self.key is None}) > 1:
+            raise ValueError("names some of ca, cert and key; name all of them, or none")
+        return self
 
 
 class Host(Frozen):

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from blocksnapd.keep_rules import Rule, parse_rule
 from blocksnapd.pace import Window, parse_window
 from blocksnapd.packing import FRAME_SIZES, LEVELS, PACKING_DEFAULT, PACKINGS, Packing
-from blocksnapd.receiver_url import is_receiver, parse_receiver
+from blocksnapd.receiver_url import is_receiver, is_ssh, parse_receiver, parse_ssh
 from blocksnapd.s3_url import is_s3, parse_s3_url
 from blocksnapd.units import format_size, parse_duration, parse_share, parse_size
 
@@ -127,14 +127,14 @@ def place_url(value: str) -> str:
         parse_s3_url(value)
         return value
     if is_receiver(value):
-        parse_receiver(value)
+        parse_ssh(value) if is_ssh(value) else parse_receiver(value)
         return value
     parts = urlsplit(value)
     if parts.scheme not in {"", "file"} or parts.netloc or not parts.path.startswith("/"):
         raise ValueError(
             f"{value!r} is neither a local directory, written like '/srv/blocksnap' or "
-            "'file:///srv/blocksnap', nor a receiver, 'https://backup1.example.net:7420/', nor a "
-            "place in object storage, 's3://bucket/prefix'"
+            "'file:///srv/blocksnap', nor a receiver, 'https://backup1:7420' or "
+            "'ssh://blocksnap@backup1', nor a place in object storage, 's3://bucket/prefix'"
         )
     return value
 

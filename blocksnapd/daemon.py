@@ -45,6 +45,7 @@ from blocksnapd.service.plans import PlanBook
 from blocksnapd.service.prune_answers import Pruners
 from blocksnapd.service.pruning import Pruning
 from blocksnapd.service.reloading import Reloader
+from blocksnapd.service.renewing import Renewing
 from blocksnapd.service.runs import RunBook
 from blocksnapd.service.state_lock import state_lock
 from blocksnapd.service.targets import TargetWatch
@@ -114,10 +115,11 @@ async def _run_daemon(config: Config) -> None:
         config, operations.refresh, metrics=metrics, say=events.say, clock=clock
     )
     exports = ExportTask(config, say=events.say, clock=clock)
+    renewing = Renewing(config.targets, metrics=metrics, say=events.say, clock=clock)
     supervisor = Supervisor()
     reloader = Reloader(
         config, tasks, make, supervisor.passing,
-        others=[targets, pruners, drills, maintenance, exports],
+        others=[targets, pruners, drills, maintenance, exports, renewing],
         metrics=metrics, say=events.say, clock=clock,
     )  # fmt: skip
     operations.reloading = reloader
@@ -137,6 +139,7 @@ async def _run_daemon(config: Config) -> None:
             supervisor.eternal("maintenance", maintenance.run())
             supervisor.eternal("drills", drills.run())
             supervisor.eternal("exports", exports.run())
+            supervisor.eternal("certificates", renewing.run())
             reloader.start()
             supervisor.eternal("watchdog", notify.feed_watchdog(clock, _is_alive(tasks, clock)))
             supervisor.eternal("reload", _reload_on_signal(reloader))

@@ -209,6 +209,10 @@ class Metrics:
         """The disk under a COW space has ``free`` bytes left."""
         self._gauges["cow_disk_free_bytes"].labels(space).set(free)
 
+    def certificate(self, target: str, role: str, ends: float) -> None:
+        """A certificate for the target is good until ``ends``."""
+        self._gauges["tls_certificate_expiry_timestamp_seconds"].labels(target, role).set(ends)
+
     def target(
         self, target: str, *, is_up: bool, free: int | None = None, rtt: float | None = None
     ) -> None:

@@ -287,6 +287,8 @@ BAD = [
     ("[target.t]\nurl = 's3://X/y'\nsource_key = '/k'", "'X' is not the name of a bucket"),
     ("[target.t]\nurl = 's3://k:s@vault'\nsource_key = '/k'", "a URL holds no credentials"),
     ("[target.t]\nurl = 's3://vault'\nsource_key = '/k'\ncredentials = 'c'", "absolute path"),
+    ("[target.t]\nurl = 'https://'\nsource_key = '/k'", "is not a receiver's address"),
+    ("[target.t]\nurl = 'ssh://-x'\nsource_key = '/k'", "does not name a receiver through ssh"),
     ("[target.t]\nurl = 'srv'\nsource_key = '/k'", "'srv' is neither a local directory"),
     ("[target.'a b']\nurl = '/x'", "target.\"a b\" is not a name"),
     ("[target.t]\nurl = '/x'\nsource_key = '/k'", "targets is missing: say which"),

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocksnapd.receiver_url import ReceiverAddress, is_receiver, parse_receiver
+from blocksnapd.receiver_url import (
+    ReceiverAddress,
+    SshAddress,
+    is_receiver,
+    is_ssh,
+    parse_receiver,
+    parse_ssh,
+)
 
 
 @pytest.mark.parametrize(
@@ -41,3 +48,29 @@ def test_any_text_is_an_address_or_refused(text):
         found = parse_receiver(f"https://{text}")
         assert found.host
         assert 0 < found.tcp_port < 65536
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("ssh://backup1", ("", "backup1", None)),
+        ("ssh://bs@backup1/", ("bs", "backup1", None)),
+        ("ssh://bs@backup1:2222", ("bs", "backup1", 2222)),
+        ("ssh://bs@[2001:db8::7]:22", ("bs", "2001:db8::7", 22)),
+    ],
+)
+def test_where_a_url_leads(url, found):
+    assert is_receiver(url)
+    assert is_ssh(url)
+    assert parse_ssh(url) == SshAddress(url, *found)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "ssh://", "https://backup1", "ssh://-oProxyCommand=x", "ssh://-l@backup1",
+     "ssh://a:secret@backup1", "ssh://backup1/srv", "ssh://backup1:x", "ssh://backup1:99999",
+     "ssh://b c", "ssh://backup1?x", "ssh://backup1#x", "ssh://[::1", "ssh://a;b@c"],
+)  # fmt: skip
+def test_what_leads_nowhere_or_elsewhere_is_refused(url):
+    with pytest.raises(ValueError, match="does not name"):
+        parse_ssh(url)

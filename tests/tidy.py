@@ -74,7 +74,10 @@ STARTS = {
     "os.execv", "os.execve", "os.execvp", "os.execvpe", "subprocess.run", "subprocess.Popen",
     "subprocess.call", "subprocess.check_call", "subprocess.check_output",
 }  # fmt: skip
-MAY_START = ("blocksnapd.cycle.", "blocksnapd.runtime.process", "blocksnapctl.")
+# The last one starts ssh, whose whole life is one connection: there is no end to wait for.
+MAY_START = (
+    "blocksnapd.cycle.", "blocksnapd.runtime.process", "blocksnapctl.", "blocksnapd.store.ssh",
+)  # fmt: skip
 SHELLS = {"create_subprocess_shell", "os.system", "os.popen", "shell=True"}
 LINES_MAX = 400
 

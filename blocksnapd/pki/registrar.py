@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from blocksnapd.errors import BusyError, PairingError
 from blocksnapd.pki.exchange import Answering
+from blocksnapd.pki.wire import Issued
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,15 +24,6 @@ if TYPE_CHECKING:
 
 EXCHANGES_MAX: Final = 16
 EXCHANGE_S_MAX: Final = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Issued:
-    """A new certificate, the authority's, and the receiver's proof over both."""
-
-    certificate: bytes
-    authority: bytes
-    proof: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from prometheus_client import Counter, Gauge, ProcessCollector, disable_created_
 from blocksnapd import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from prometheus_client import CollectorRegistry
 
 _PREFIX = "blocksnap_receiver_"
@@ -48,6 +50,10 @@ class ReceiveMetrics:
             registry=registry,
         )  # fmt: skip
         build.labels(__version__, platform.python_version()).set(1)
+        self._certificates = Gauge(
+            "blocksnap_tls_certificate_expiry_timestamp_seconds",
+            "Until when a certificate is good.", ("target", "role"), registry=registry,
+        )  # fmt: skip
         ProcessCollector(registry=registry)
 
     def request(self, host: str, verb: str, code: str, taken: int) -> None:
@@ -65,3 +71,8 @@ class ReceiveMetrics:
     def reloaded(self, *, is_good: bool) -> None:
         """A SIGHUP was followed, or not."""
         self._reload.set(is_good)
+
+    def certificates(self, ends: Mapping[str, float]) -> None:
+        """The receiver's own certificates are good until then, by role."""
+        for role, instant in ends.items():
+            self._certificates.labels("", role).set(instant)

@@ -22,6 +22,7 @@ from blocksnapd.control.metrics_http import MetricsServer
 from blocksnapd.errors import BlocksnapError, StoreMissingError
 from blocksnapd.receive.application import Application
 from blocksnapd.receive.metrics import ReceiveMetrics
+from blocksnapd.receive.pairing import Pairing
 from blocksnapd.receive.places import Places
 from blocksnapd.receive.serving import Serving, caller_of_certificate, server_context
 from blocksnapd.receive.upkeep import Upkeep, write_floors
@@ -30,7 +31,12 @@ from blocksnapd.runtime.clock import SystemClock
 from blocksnapd.runtime.supervise import Supervisor
 
 if TYPE_CHECKING:
+    import ssl
+
+    from aiohttp import web
+
     from blocksnapd.config_receive import ReceiveConfig
+    from blocksnapd.receive.caller import Caller
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +50,10 @@ class Receiver:
         self.config = config
         self.places = Places(lambda: self.config)
         self.metrics = ReceiveMetrics(CollectorRegistry())
-        application = Application(self.places, caller_of_certificate, told=self.metrics.request)
-        self.serving = Serving(application.build())
+        self.pairing: Pairing | None = None
+        application = Application(self.places, self._caller_of, told=self.metrics.request)
+        self._application = application.build()
+        self.serving = Serving(self._application)
         self.upkeep = Upkeep(lambda: self.config, self.metrics, SystemClock())
 
     async def start(self) -> list[tuple[str, int]]:
@@ -56,7 +64,11 @@ class Receiver:
         """
         _check_root(self.config.receive.root)
         await asyncio.to_thread(write_floors, self.config)
-        context = await asyncio.to_thread(server_context, self.config.pki)
+        if self.config.pki.ca is None:
+            pairing = await asyncio.to_thread(Pairing, self.config.pki.directory, SystemClock())
+            self._application.add_routes(pairing.routes())
+            self.pairing = pairing
+        context = await self._context(self.config)
         await self.serving.start()
         return await self.serving.listen(self.config.receive.listen, context)
 
@@ -64,7 +76,7 @@ class Receiver:
         """Take the configuration and the certificates as they are now, or leave all as it is."""
         try:
             config = await asyncio.to_thread(load_receive, self.config.path)
-            context = await asyncio.to_thread(server_context, config.pki)
+            context = await self._context(config)
         except BlocksnapError as error:
             log.error("nothing was reloaded: %s", error.sentences())
             self.metrics.reloaded(is_good=False)
@@ -78,6 +90,16 @@ class Receiver:
         await self.serving.reload(context)
         self.metrics.reloaded(is_good=True)
         log.info("configuration and certificates were read again")
+
+    async def _context(self, config: ReceiveConfig) -> ssl.SSLContext:
+        if self.pairing is not None:
+            return self.pairing.context
+        return await asyncio.to_thread(server_context, config.pki)
+
+    def _caller_of(self, request: web.Request) -> Caller:
+        if self.pairing is not None:
+            return self.pairing.caller_of(request)
+        return caller_of_certificate(request)
 
 
 async def run_receiver(config: ReceiveConfig) -> None:
@@ -111,6 +133,9 @@ async def run_receiver(config: ReceiveConfig) -> None:
             feeding = notify.feed_watchdog(SystemClock(), lambda: True)
             supervisor.eternal("watchdog", feeding)
             supervisor.eternal("maintenance", receiver.upkeep.run())
+            if receiver.pairing is not None:
+                keeping = receiver.pairing.keep(receiver.metrics.certificates)
+                supervisor.eternal("certificates", keeping)
             notify.ready(f"listening on {told}")
             log.info("ready: listening on %s", told)
             await stop.wait()

@@ -46,6 +46,8 @@ def server_context(pki: Pki) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
+    assert pki.ca is not None  # all of them are named, or none
+    assert pki.cert is not None
     path = pki.cert
     try:
         context.load_cert_chain(pki.cert, pki.key)

@@ -21,7 +21,7 @@ from blocksnapd.errors import (
     StoreMissingError,
     UsageError,
 )
-from blocksnapd.receiver_url import parse_receiver
+from blocksnapd.receiver_url import is_ssh, parse_receiver, parse_ssh
 from blocksnapd.store.names import check_name
 from blocksnapd.store.receiver_lease import Lease
 from blocksnapd.store.receiver_link import LinkError, Links, TlsDialer
@@ -36,6 +36,7 @@ from blocksnapd.store.receiver_wire import (
     path_of,
     unpack_problem,
 )
+from blocksnapd.store.ssh import SshDialer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -285,7 +286,7 @@ class ReceiverStore:
 
 
 def open_receiver(url: str, access: Access) -> ReceiverStore:
-    """Return the place that ``https://host:port/`` names; nothing is sent yet.
+    """Return the place that ``https://host:port/`` or ``ssh://user@host`` names; nothing is sent.
 
     Connections are shared by all that open the same place with the same access.
 
@@ -304,9 +305,11 @@ _KNOWN_LOCK = threading.Lock()
 
 def _opened(url: str, access: Access) -> ReceiverStore:
     try:
+        if is_ssh(url):
+            return ReceiverStore(url, SshDialer(parse_ssh(url), access))
         address = parse_receiver(url)
     except ValueError as error:
-        hint = "Write it like https://backup1.example.net:7420/."
+        hint = "Write it like https://backup1.example.net:7420/ or ssh://blocksnap@backup1"
         raise UsageError(str(error), effect="Nothing was read or written.", hint=hint) from error
     if access.cert is None:
         raise UsageError(

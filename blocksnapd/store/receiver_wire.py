@@ -26,15 +26,20 @@ from urllib.parse import quote
 from blocksnapd.errors import (
     BlocksnapError,
     BusyError,
+    CertificateError,
     ChecksumError,
     ClockOffsetError,
+    FormatError,
+    NotAllowedError,
     ObjectExistsError,
+    PairingError,
     QuotaError,
     RepositoryFormatError,
     StoreError,
     StoreFullError,
     StoreMissingError,
     StoreRefusedError,
+    UsageError,
 )
 
 AGAIN_HEADER = "Blocksnap-Again"
@@ -60,6 +65,11 @@ _STATUSES: dict[type[BlocksnapError], int] = {
     QuotaError: 507,
     StoreFullError: 507,
     StoreError: 500,
+    PairingError: 403,
+    NotAllowedError: 403,
+    CertificateError: 400,
+    FormatError: 400,
+    UsageError: 400,
 }
 _ERRORS = {kind.code: kind for kind in _STATUSES}
 

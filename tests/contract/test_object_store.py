@@ -19,6 +19,7 @@ from blocksnapd.store.names import pack_name
 from blocksnapd.store.s3 import S3Store
 from blocksnapd.store.steady import Line, SteadyStore
 from tests.fakes.memory_objects import MemoryObjects
+from tests.receive.behind_ssh import BehindSsh
 from tests.receive.running import Running
 
 if TYPE_CHECKING:
@@ -27,12 +28,18 @@ if TYPE_CHECKING:
     from blocksnapd.store.objects import ObjectStore
 
 
-@pytest.fixture(params=["local", "memory", "steady", "s3", "receiver", "steady receiver"])
+@pytest.fixture(params=["local", "memory", "steady", "s3", "receiver", "steady receiver", "ssh"])
 def store(request, tmp_path) -> Iterator[ObjectStore]:
     if request.param == "s3":
         yield request.getfixturevalue("seaweed").store()
     elif request.param == "steady":
         yield SteadyStore(LocalStore(str(tmp_path)), Line())
+    elif request.param == "ssh":
+        with BehindSsh(tmp_path, role="maintainer") as receiver:
+            (receiver.root / "db01").mkdir()
+            reached = receiver.store()
+            yield reached
+            reached.close()
     elif request.param.endswith("receiver"):
         with Running(tmp_path) as receiver:
             (receiver.root / "db01").mkdir()
