@@ -8,6 +8,7 @@ before somebody opens such a place; both come with ``pip install blocksnap[s3]``
 
 from __future__ import annotations
 
+import logging
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -124,6 +125,7 @@ def _endpoint(place: S3Place) -> str:
 
 
 def _session() -> Any:
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells where it found credentials
     try:
         import botocore.session
         import obstore.store  # noqa: F401 - both or neither
