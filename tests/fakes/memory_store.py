@@ -21,6 +21,7 @@ from blocksnapd.model import (
     RestorePoint,
     Wanted,
 )
+from blocksnapd.store.names import point_name
 
 if TYPE_CHECKING:
     from blocksnapd.model import U8, U64
@@ -180,8 +181,8 @@ class MemorySink:
         seq = len(store.kept) + 1
         prev = newest.point if newest else None
         point = RestorePoint(
-            facts, seq, f"p/{seq}", f"d{seq}", prev.name if prev else "",
-            prev.digest if prev else "", self.shipped_bytes, self.stored_bytes,
+            facts, seq, point_name(facts.volume_id, seq, facts.point_id), f"d{seq}",
+            prev.name if prev else "", prev.digest if prev else "", self.shipped_bytes, self.stored_bytes,
             self.deduplicated_bytes,
         )  # fmt: skip
         store.kept.append(Kept(point, bytes(image[: facts.size]), identities, places))

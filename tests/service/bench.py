@@ -141,7 +141,8 @@ class Bench:
             FingerprintStore(self._directory + "/f"), journal, self.clock,
         )  # fmt: skip
         catalogue = Catalogue(self._directory, self.settings.name, self.settings.target)
-        await catalogue.load(outline(kept.point.head) for kept in self.store.kept)
+        outlines = {kept.point.name: outline(kept.point.head) for kept in self.store.kept}
+        await catalogue.load(outlines, outlines.get)
         return Opened(parts, catalogue, self.watch)
 
     def _say(

@@ -44,5 +44,5 @@ async def test_points_held_and_the_oldest(tmp_path: Path) -> None:
     ledger = Ledger(LoadedManifest("v1", 1, "", 0, manifest), manifest.points)
     catalogue.mark(Marks(ledger, 10))
     assert told("points_held") == 1  # the other hold is over
-    await catalogue.load([])
+    await catalogue.load([], lambda _: None)
     assert told("oldest_point_timestamp_seconds") is None
