@@ -29,7 +29,7 @@ from blocksnapd.runtime import durable
 from blocksnapd.store.names import parse_point_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from blocksnapd.maintain.prune import Ledger
     from blocksnapd.model import RestorePoint
@@ -87,28 +87,35 @@ class Catalogue:
         self._marks: Marks | None = None
 
     async def load(
-        self, names: Iterable[str], outline: Callable[[str], PointOutline | None]
-    ) -> None:
+        self, names: Sequence[str], outline: Callable[[str], PointOutline | None], *,
+        is_cut: bool = False,
+    ) -> None:  # fmt: skip
         """Learn the points that the repository has, with the details this host remembers.
 
         Args:
             names: of the points that are there.
             outline: reads what one says of itself; may block. Asked of those alone that this host
                 does not remember whole: a history of years is not read again at each start.
+            is_cut: older ones are there that this host is not told of; it remembers them.
         """
         known = {p["id"]: p for p in await self._read()}
-        there = sorted(names, key=lambda name: parse_point_name(name).seq)
-        whole = {name for name in there if _is_whole(known.get(_id(name)), name)}
-        read = await asyncio.to_thread(
-            lambda: {name: outline(name) for name in there if name not in whole}
-        )
-        self._points = {}
-        for name in there:
-            # What both tell, the repository knows better than a file anybody may have edited.
-            said = read.get(name)
-            if name in whole or said is not None:
-                more = self._outline(said) if said is not None else {}
-                self._points[_id(name)] = cast("Point", {**known.get(_id(name), {}), **more})
+        there = sorted(map(parse_point_name, names), key=lambda name: name.seq)
+        whole = [name.point_id for name in there if _is_whole(known.get(name.point_id), name.seq)]
+        unknown = [n for n in names if parse_point_name(n).point_id not in set(whole)]
+        read = await asyncio.to_thread(lambda: [outline(name) for name in unknown])
+        found = {i: known[i] for i in whole}
+        if is_cut and there:
+            old = (p for p in known.values() if _is_whole(p, p.get("seq")))
+            found |= {p["id"]: p for p in old if p["seq"] < there[0].seq}
+        for said in read:
+            if said is not None:
+                # What both tell, the repository knows better than a file anybody may have edited.
+                more = {**known.get(said.point_id, {}), **self._outline(said)}
+                found[said.point_id] = cast("Point", more)
+        self._points = {
+            point["id"]: cast("Point", {**point, "volume": self._volume, "target": self._target})
+            for point in sorted(found.values(), key=lambda point: point["seq"])
+        }
 
     def add(self, point: RestorePoint) -> None:
         """Remember a point this host committed. Blocking."""
@@ -193,21 +200,16 @@ def with_suspects(points: list[Point]) -> list[Point]:
     return marked
 
 
-def _id(name: str) -> str:
-    return parse_point_name(name).point_id
-
-
-def _is_whole(point: Point | None, name: str) -> bool:
-    """Say whether what is remembered of a point is all that its header would tell."""
-    if point is None or point.get("seq") != parse_point_name(name).seq:
+def _is_whole(point: Point | None, seq: object) -> bool:
+    """Say whether what is remembered of the point ``seq`` is all that its header would tell."""
+    if point is None or not isinstance(seq, int) or point.get("seq") != seq:
         return False
     try:
         parse_time(point["time"])
     except (KeyError, TypeError, ValueError, BlocksnapError):
         return False
     sizes = [point.get(key) for key in ("size", "block_size")]
-    is_named = isinstance(point.get("volume"), str) and isinstance(point.get("target"), str)
-    return is_named and all(isinstance(size, int) and size >= 0 for size in sizes)
+    return all(isinstance(size, int) and size >= 0 for size in sizes)
 
 
 def _time(time_us: int) -> str:

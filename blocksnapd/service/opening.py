@@ -18,6 +18,7 @@ from blocksnapd.cycle.scan_source import ScanSource
 from blocksnapd.errors import BlocksnapError, ConfigError, StateError
 from blocksnapd.parse.cow_device import CowDevice
 from blocksnapd.parse.extents import merge_chunks
+from blocksnapd.receiver_url import is_receiver
 from blocksnapd.runtime import durable
 from blocksnapd.service.catalogue import Catalogue, Marks
 from blocksnapd.service.opened import Opened
@@ -99,7 +100,7 @@ class VolumeOpener:
         )
         catalogue = Catalogue(directory, settings.name, settings.target)
         names = await asyncio.to_thread(repository.names, view.volume_id)
-        await catalogue.load(names, repository.outline)
+        await catalogue.load(names, repository.outline, is_cut=is_receiver(target.url))
         await self._mark(catalogue, view.volume_id)
         self._check_block_size(await asyncio.to_thread(repository.newest, view.volume_id))
         volume = Volume(

@@ -187,7 +187,7 @@ def test_the_whole_way_to_another_host(site: Site, vault: Vault, monkeypatch) ->
 
 
 def test_the_daemon_goes_on_from_what_the_receiver_has(site, vault, monkeypatch) -> None:
-    """A restarted daemon sees two points there, and goes on; it ships what differs only."""
+    """A restarted daemon is shown two points, knows of all, and ships what differs only."""
     content = set_up(site, vault, monkeypatch)
     site.start()
     site.until_done()
@@ -202,6 +202,7 @@ def test_the_daemon_goes_on_from_what_the_receiver_has(site, vault, monkeypatch)
     newest = site.points()[-1]
     assert (newest["seq"], newest["kind"]) == (4, "delta")
     assert newest["shipped_bytes"] < MIB
+    assert [p["seq"] for p in site.points()] == [1, 2, 3, 4]
     assert restored(site, str(vault.root / "db01"), f"latest:{site.image}") == content
 
 

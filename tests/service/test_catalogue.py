@@ -39,7 +39,7 @@ def catalogue(tmp_path: Path) -> Catalogue:
     return Catalogue(str(tmp_path), "vg0/home", "near")
 
 
-async def load(catalogue: Catalogue, *seqs: int) -> list[int]:
+async def load(catalogue: Catalogue, *seqs: int, is_cut: bool = False) -> list[int]:
     """Let the repository have these points; return which of them had to be read."""
     names = {point_name("v1", seq, f"p{seq:016x}"): seq for seq in seqs}
     read: list[int] = []
@@ -48,7 +48,7 @@ async def load(catalogue: Catalogue, *seqs: int) -> list[int]:
         read.append(names[name])
         return outline(point(names[name]).head)
 
-    await catalogue.load(names, read_outline)
+    await catalogue.load(list(names), read_outline, is_cut=is_cut)
     return read
 
 
@@ -115,3 +115,19 @@ def test_a_disk_that_fails_loses_no_point_in_memory(tmp_path: Path) -> None:
         catalogue.add(point(1))
     assert [p["seq"] for p in catalogue.points()] == [1]
     assert not os.path.exists(tmp_path / "gone")
+
+
+async def test_what_a_receiver_does_not_show_is_remembered(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    for seq in range(1, 6):
+        catalogue.add(point(seq))
+    durable.append(str(tmp_path / "points.jsonl"), b'{"id": "p9", "seq": "9"}\n{"id": "p8"}\n')
+    again = Catalogue(str(tmp_path), "vg0/renamed", "far")
+    assert await load(again, 4, 6, is_cut=True) == [6]
+    assert [p["seq"] for p in again.points()] == [1, 2, 3, 4, 6]
+    assert {(p["volume"], p["target"]) for p in again.points()} == {("vg0/renamed", "far")}
+    await load(again, 4, 6)
+    assert [p["seq"] for p in again.points()] == [4, 6]
+    await load(again, is_cut=True)
+    assert again.points() == [], "another repository"
