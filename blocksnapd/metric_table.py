@@ -129,6 +129,8 @@ TABLE: Final = (
         "How long the target took to answer last time. Absent: it did not."),
     Row("tls_certificate_expiry_timestamp_seconds", "gauge", ("target", "role"),
         "Until when a certificate is good: the source's own, the receiver's authority's."),
+    Row("target_clock_offset_seconds", "gauge", ("target",),
+        "How far the target's clock is ahead of this host's. Absent: it does not tell."),
     Row("target_sent_bytes_total", "counter", ("target",),
         "Bytes handed to the target over its line, those of repeated calls too."),
     Row("target_throttled_seconds_total", "counter", ("target",),

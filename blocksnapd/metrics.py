@@ -221,6 +221,10 @@ class Metrics:
         self._tell("target_free_bytes", free, target)
         self._tell("target_rtt_seconds", rtt, target)
 
+    def target_clock(self, target: str, offset_s: float | None) -> None:
+        """The target's clock is so far ahead of this host's; None: nobody knows."""
+        self._tell("target_clock_offset_seconds", offset_s, target)
+
     def target_line(
         self, target: str, *, sent: int, throttled_s: float, retries: int, stalls: int
     ) -> None:

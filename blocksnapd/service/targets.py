@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from blocksnapd.errors import BlocksnapError
-from blocksnapd.store.places import open_store
+from blocksnapd.store.places import clock_offset_s, open_store
 from blocksnapd.store.repository import Repository
 from blocksnapd.store.steady import Counts, line_to
 
@@ -70,6 +70,8 @@ class TargetWatch:
             "message": message,
         }
         self._metrics.target(name, is_up=is_up, free=free, rtt=rtt)
+        offset_s = clock_offset_s(target.url, target.access) if is_up else None
+        self._metrics.target_clock(name, offset_s)
         self._tell_line(name, target)
 
     def _tell_line(self, name: str, target: Target) -> None:

@@ -47,6 +47,11 @@ def own_directories(url: str) -> tuple[str, ...]:
     return (local_path(url),) if is_local(url) else ()
 
 
+def clock_offset_s(url: str, access: Access = NO_ACCESS) -> float | None:
+    """Return how far the clock of the place is ahead of this host's; None: it has not told yet."""
+    return open_receiver(url, access).clock_offset_s if is_receiver(url) else None
+
+
 def upkeep_of(url: str, access: Access = NO_ACCESS) -> tuple[str, ...]:
     """Do what the place itself needs now and then; return what was done, as sentences.
 

@@ -84,6 +84,7 @@ class Running:
         self.heard: list[tuple[str, str, str, int]] = []
         self.tcp_port = 0
         self._stores: list[ReceiverStore] = []
+        self._streams: list[Serving] = []
 
     def tell(self, **host: object) -> None:
         """Change what the configuration says of every host."""
@@ -100,10 +101,11 @@ class Running:
     def __exit__(self, *_: object) -> None:
         for store in self._stores:
             store.close()
-        self.do(self.serving.stop())
+        for serving in (*self._streams, self.serving):
+            self.do(serving.stop())
+        self.do(self.loop.shutdown_default_executor())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
-        self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
 
     def do(self, work):
@@ -144,6 +146,7 @@ class Running:
             serving = Serving(self.application(lambda _: caller).build())
             await serving.start()
             await serving.answer(far)
+            self._streams.append(serving)
 
         self.do(serve())
         return near

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,8 @@ from blocksnapd.runtime.clock import ManualClock
 from blocksnapd.service.targets import TargetWatch, reach
 from blocksnapd.store.init import init_repository
 from blocksnapd.store.places import open_store
+from blocksnapd.store.receiver import open_receiver
+from tests.receive.running import Running
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,3 +80,24 @@ async def test_reaching_for_the_doctor(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "repository")
     with pytest.raises((KeyMissingError, StoreMissingError)):
         await reach(target)
+
+
+async def test_a_receivers_clock_is_told(tmp_path):
+    """Two hours ahead of this host's; without an answer nobody knows."""
+    with Running(tmp_path) as receiver:
+        init_repository(str(receiver.root / "db01"), str(tmp_path / "keys"))
+        mine = receiver.authority.client("source", "db01")
+        target = Target(
+            url=f"https://127.0.0.1:{receiver.tcp_port}/", ca=receiver.authority.ca,
+            cert=mine.cert, key=mine.key, source_key=str(tmp_path / "keys/source.key"),
+        )  # fmt: skip
+        receiver.clock = lambda: time.time() + 7200
+        registry = CollectorRegistry()
+        watch = TargetWatch({"vault": target}, Metrics(registry), ManualClock())
+        await watch.look("vault", target)
+        said = registry.get_sample_value(
+            "blocksnap_target_clock_offset_seconds", {"target": "vault"}
+        )
+        assert said == pytest.approx(7200, abs=60)
+        assert watch.messages()[0]["up"] is True
+        open_receiver(target.url, target.access).close()
