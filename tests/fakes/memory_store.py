@@ -182,8 +182,8 @@ class MemorySink:
         prev = newest.point if newest else None
         point = RestorePoint(
             facts, seq, point_name(facts.volume_id, seq, facts.point_id), f"d{seq}",
-            prev.name if prev else "", prev.digest if prev else "", self.shipped_bytes, self.stored_bytes,
-            self.deduplicated_bytes,
+            prev.name if prev else "", prev.digest if prev else "", self.shipped_bytes,
+            self.stored_bytes, self.deduplicated_bytes,
         )  # fmt: skip
         store.kept.append(Kept(point, bytes(image[: facts.size]), identities, places))
         if store.loses_answers:
