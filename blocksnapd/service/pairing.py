@@ -35,7 +35,7 @@ def pair_over_https(url: str, code: str, host: str, role: str, directory: str) -
     Raises:
         BlocksnapError: as ``receiver_pairing.pair``.
     """
-    made = pair(url, code, f"{role}:{host}", directory)
+    made = pair(url, code, f"{role}:{host}", os.path.abspath(directory))
     text = f"Paired with {url}: {role} of host {host}.\n"
     return text + _target(made.name, {"url": url, "ca": made.ca, "cert": made.cert})
 
@@ -53,7 +53,8 @@ def pair_over_ssh(url: str, host: str, role: str, directory: str) -> str:
         raise UsageError(str(error), effect="Nothing was made.") from error
     holder = check_holder(f"{role}:{host}")
     name = _name_of(where.host)
-    path = os.path.join(directory, f"{name}.ssh" if role == "source" else f"{name}-{role}.ssh")
+    file = f"{name}.ssh" if role == "source" else f"{name}-{role}.ssh"
+    path = os.path.join(os.path.abspath(directory), file)
     public = _public_half(path)
     forced = f"blocksnapd receive --stdio --host {shlex.quote(host)}"
     forced += "" if role == "source" else f" --role {role}"
