@@ -173,13 +173,14 @@ class Application:
         response = web.StreamResponse(headers={TIME_HEADER: self._time()})
         response.content_length = size
         await response.prepare(asked.request)
-        data, at = start[:size], first
-        while at < first + size:
-            await response.write(data)
-            at += len(data)
-            part = min(PIECE_SIZE, first + size - at)
-            data = await asyncio.to_thread(asked.place.piece, asked.name, at, part)
-        await response.write_eof()
+        with _whole_or_cut(asked.request):
+            data, at = start[:size], first
+            while at < first + size:
+                await response.write(data)
+                at += len(data)
+                part = min(PIECE_SIZE, first + size - at)
+                data = await asyncio.to_thread(asked.place.piece, asked.name, at, part)
+            await response.write_eof()
         return response
 
     async def _facts(self, asked: Asked) -> web.StreamResponse:
@@ -230,6 +231,18 @@ async def _outlive(request: web.Request) -> None:
             async with asyncio.timeout(LEASE_S):
                 if not await request.content.readany():
                     return
+
+
+@contextlib.contextmanager
+def _whole_or_cut(request: web.Request) -> Iterator[None]:
+    # Once an answer has begun nothing but its bytes may follow: an error would pass for data.
+    try:
+        yield
+    except Exception as error:
+        log.warning("an answer was cut: %s", error)
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError from error
 
 
 async def _wait(_: web.Request) -> None:

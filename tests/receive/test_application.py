@@ -17,6 +17,7 @@ from blocksnapd.errors import (
     StoreRefusedError,
 )
 from blocksnapd.receive.caller import Caller
+from blocksnapd.receive.places import HostPlace
 from blocksnapd.store.files import LocalStore
 from blocksnapd.store.init import init_repository
 from blocksnapd.store.names import point_name
@@ -171,3 +172,20 @@ def test_a_repository_begins_with_its_file(receiver, tmp_path):
     store.put(PACK.format(1), [b"x"])
     with pytest.raises(StoreError):
         receiver.store("reader", "nobody").list_names("v/")
+
+
+@pytest.mark.parametrize("error", [StoreError("the disk broke"), OSError("it did")])
+def test_an_error_within_an_answer_never_passes_for_data(receiver, monkeypatch, error):
+    """The rest of an object that cannot be read is no answer at all, not the words of an error."""
+    store = receiver.store("maintainer")
+    store.put("big", [b"x" * (3 << 20)])
+
+    def fail(self, name, offset, size):
+        raise error
+
+    whole = HostPlace.piece
+    monkeypatch.setattr(HostPlace, "piece", lambda *a: (fail if a[2] else whole)(*a))
+    with pytest.raises(StoreError, match="connection"):
+        store.get("big", size_max=1 << 30)
+    monkeypatch.undo()
+    assert store.get("big", size_max=1 << 30) == b"x" * (3 << 20)
