@@ -12,6 +12,7 @@ import pytest
 
 from blocksnapd.errors import (
     BusyError,
+    ObjectExistsError,
     StoreError,
     StoreFullError,
     StoreMissingError,
@@ -158,3 +159,23 @@ def test_strange_files_are_not_listed(tmp_path):
     (tmp_path / "v/a/p/bad name").write_bytes(b"")
     (tmp_path / "v/a/p/link").symlink_to("/etc/passwd")
     assert store.list_names("v/") == ["v/a/p/good"]
+
+
+def test_an_object_written_in_pieces_has_no_name_before_it_is_whole(tmp_path):
+    store = LocalStore(str(tmp_path))
+    with store.begin("v/a/d/x.pk") as upload:
+        upload.write(b"abc")
+        upload.write(memoryview(b"def"))
+        assert not store.exists("v/a/d/x.pk")
+        assert upload.publish() == 6
+        upload.close()
+        upload.close()
+    assert store.get("v/a/d/x.pk", size_max=6) == b"abcdef"
+    with store.begin("v/a/d/x.pk") as upload:
+        upload.write(b"other")
+        with pytest.raises(ObjectExistsError):
+            upload.publish()
+    with store.begin("v/a/d/y.pk") as upload:
+        upload.write(b"given up")
+    assert store.list_names("v/") == ["v/a/d/x.pk"]
+    assert list((tmp_path / "v/a/.tmp").iterdir()) == []
