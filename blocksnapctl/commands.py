@@ -140,7 +140,7 @@ def runs(context: Context) -> int:
     else:
         out.data(render.runs(items, local_now(), colour=out.is_coloured))
         if not items:
-            out.say("There was no run since the daemon started.")
+            out.say("There was no run yet.")
     return EXIT_OK
 
 

@@ -33,6 +33,7 @@ from blocksnapd.metrics import Metrics
 from blocksnapd.runtime import loop_lag, notify
 from blocksnapd.runtime.clock import SystemClock
 from blocksnapd.runtime.supervise import Supervisor
+from blocksnapd.service import run_history
 from blocksnapd.service.drill_book import DrillBook
 from blocksnapd.service.drill_task import DrillTask
 from blocksnapd.service.export_task import ExportTask
@@ -46,6 +47,7 @@ from blocksnapd.service.prune_answers import Pruners
 from blocksnapd.service.pruning import Pruning
 from blocksnapd.service.reloading import Reloader
 from blocksnapd.service.renewing import Renewing
+from blocksnapd.service.run_history import RunHistory
 from blocksnapd.service.runs import RunBook
 from blocksnapd.service.state_lock import state_lock
 from blocksnapd.service.targets import TargetWatch
@@ -96,7 +98,8 @@ async def _run_daemon(config: Config) -> None:
     ours = _bind_what_is_missing(config.control.socket, access, handed_in)
     metrics = Metrics(CollectorRegistry())
     metrics.configure(config)
-    book = RunBook(clock)
+    history = RunHistory(os.path.join(config.daemon.state_dir, run_history.FILE_NAME))
+    book = RunBook(clock, past=await asyncio.to_thread(history.load), ended=history.note)
     make = _task_maker(config, book=book, metrics=metrics, events=events, clock=clock)
     tasks = {name: make(config, name) for name in config.volumes}
     targets = TargetWatch(config.targets, metrics, clock)
@@ -132,6 +135,7 @@ async def _run_daemon(config: Config) -> None:
         await _serve_metrics(stack, metrics, config, events)
         async with supervisor:
             supervisor.eternal("events", events.write_forever())
+            supervisor.eternal("run history", history.write_forever())
             opening = [supervisor.passing(f"open {n}", t.open()) for n, t in tasks.items()]
             await _wait_until_open(opening)
             supervisor.eternal("event loop", loop_lag.watch(clock, metrics.loop_lag))
@@ -153,6 +157,7 @@ async def _run_daemon(config: Config) -> None:
             await drills.close()
             events.say("stopped", "the daemon stopped in good order")
             await events.flush()
+            await history.flush()
             supervisor.stop()
 
 

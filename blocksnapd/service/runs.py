@@ -16,13 +16,14 @@ from blocksnapd.control.messages import SCHEMA, Run, format_time, problem
 from blocksnapd.errors import BusyError, NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from blocksnapd.control.messages import Problem, RunKind, RunResult, Who
     from blocksnapd.errors import BlocksnapError
     from blocksnapd.ports import Clock
 
 RUNS_MAX = 200
+PAST_MAX = 1000
 FOLLOW_INTERVAL_S = 0.2
 
 
@@ -111,9 +112,14 @@ class LiveRun:
 class RunBook:
     """The runs under way and the last ``RUNS_MAX`` that ended. Event loop only."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(
+        self, clock: Clock, *, past: Sequence[Run] = (), ended: Callable[[Run], None] | None = None
+    ) -> None:
+        """Begin with runs of an earlier life, ``past``; ``ended`` hears of each that ends."""
         self._clock = clock
+        self._ended = ended
         self._runs: dict[str, LiveRun] = {}
+        self._past: dict[str, Run] = {run["id"]: run for run in past}
 
     def queue(self, kind: RunKind, volume: str) -> LiveRun:
         """Return a new run, not started yet.
@@ -146,6 +152,21 @@ class RunBook:
         run.result = result
         run.phase = ""
         run.done.set()
+        if self._ended is not None:
+            self._past[run.run_id] = run.message()
+            self._ended(self._past[run.run_id])
+            while len(self._past) > PAST_MAX:
+                del self._past[next(iter(self._past))]
+
+    def past(self, run_id: str) -> Run | None:
+        """Return a run that ended and is told from memory alone."""
+        return None if run_id in self._runs else self._past.get(run_id)
+
+    def messages(self, volume: str | None) -> list[Run]:
+        """Return the runs of one volume or of all, also past ones, newest first."""
+        past = [r for r in self._past.values() if r["id"] not in self._runs]
+        found = [r for r in past if volume in (None, r["volume"])]
+        return [*(r.message() for r in self.newest_first(volume)), *found[::-1]]
 
     def active(self, kind: RunKind, volume: str) -> LiveRun | None:
         """Return the run of this kind and volume that is queued or under way."""
@@ -179,7 +200,7 @@ class RunBook:
             return self._runs[run_id]
         except KeyError:
             raise NotFoundError(
-                f"there is no run {run_id!r} (the last {RUNS_MAX} since the start are remembered)",
+                f"there is no run {run_id!r} (the last ones are remembered)",
                 effect="Nothing was done.",
                 hint="List them with: blocksnapctl runs",
             ) from None
@@ -235,20 +256,25 @@ class RunAnswers:
 
     async def runs(self, volume: str | None) -> list[Run]:
         """Return the runs under way and the last ones, newest first."""
-        return [r.message() for r in self._book.newest_first(volume)]
+        return self._book.messages(volume)
 
     async def run(self, run_id: str) -> Run:
         """Return one run as it is now."""
-        return self._book.get(run_id).message()
+        return self._book.past(run_id) or self._book.get(run_id).message()
 
     async def wait_run(self, run_id: str, timeout_s: float) -> Run:
         """Return the run once it is done, or as it is after ``timeout_s``."""
-        return (await self._book.wait(run_id, timeout_s)).message()
+        past = self._book.past(run_id)
+        return past or (await self._book.wait(run_id, timeout_s)).message()
 
-    def follow_run(self, run_id: str) -> AsyncGenerator[Run, None]:
+    async def follow_run(self, run_id: str) -> AsyncGenerator[Run, None]:
         """Yield the run now and at each change, at last when done."""
-        return self._book.follow(run_id)
+        if (past := self._book.past(run_id)) is not None:
+            yield past
+            return
+        async for run in self._book.follow(run_id):
+            yield run
 
     async def cancel_run(self, run_id: str, who: Who) -> Run:
         """Ask a run to stop."""
-        return self._book.cancel(run_id, who).message()
+        return self._book.past(run_id) or self._book.cancel(run_id, who).message()

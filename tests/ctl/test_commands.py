@@ -87,7 +87,7 @@ async def test_of_several_the_worst_counts() -> None:
 async def test_runs_and_cancel() -> None:
     async with serving() as served:
         args = ("--socket", served.path)
-        assert "no run since" in (await calling("runs", *args)).err
+        assert "There was no run yet." in (await calling("runs", *args)).err
         await calling("run", "vg0/home", *args)
         found = await calling("cancel", "r00000001", *args)
         assert (found.code, found.out) == (0, "run r00000001  vg0/home  asked to stop\n")

@@ -22,13 +22,9 @@ def test_a_run_under_way_goes_on(site: Site) -> None:
     site.write_config('every = "2h"\nrpo = "5h"\n', compression=1)
     site.go_on()
     run = site.volume()["active_run"]["id"]
-    shown = site.ctl("config", "diff", "--config", str(site.config))
-    assert shown.code == 0
-    assert f'+ volumes."{site.image}".every_s = 7200.0' in shown.out
-    found = ctl_reload(site)
+    found = site.client.post("reload", body={})
     assert (found["waiting"], found["restart"]) == ([str(site.image)], [])
-    again = site.client.post("runs", body={"kind": "cycle", "volume": str(site.image)})
-    assert again == {"schema": 1, "id": run, "joined": True}
+    assert f'+ volumes."{site.image}".every_s = 7200.0' in found["changed"]
     done = dict(site.client.get("runs", run, wait="50s"))
     assert (done["state"], done["result"]) == ("done", "success")
     site.until(lambda: site.volume()["rpo"] == 5 * 3600)
@@ -48,6 +44,9 @@ def test_volumes_come_and_go(site: Site) -> None:
     second = site.folder / "second.img"
     second.write_bytes(random.Random(3).randbytes(MIB))
     site.write_config(f'[volume."{second}"]\n')
+    shown = site.ctl("config", "diff", "--config", str(site.config))
+    assert shown.code == 0
+    assert f'+ volumes."{second}".every_s = 3600.0' in shown.out
     assert ctl_reload(site)["waiting"] == []
     assert site.until(lambda: len(site.client.get("volumes")["volumes"]) == 2)
     site.until(lambda: site.volume(str(second))["points"] == 1)

@@ -169,7 +169,7 @@ def test_events_go_on_where_a_reader_stopped(site: Site) -> None:
     assert follower.stdout is not None
     heard: list[dict[str, Any]] = [json.loads(follower.stdout.readline())]
     site.run()
-    heard.append(json.loads(follower.stdout.readline()))
+    heard += [json.loads(follower.stdout.readline()) for _ in ("asked", "point")]
     assert site.end() == 0
     rest, said = follower.communicate(timeout=LIMIT_S)
     heard += map(json.loads, rest.splitlines())
@@ -180,6 +180,9 @@ def test_events_go_on_where_a_reader_stopped(site: Site) -> None:
     more = site.ctl("events", "--json", "--since", str(heard[-1]["seq"])).documents
     assert [e["seq"] for e in heard + more] == list(range(1, len(heard + more) + 1))
     assert more[-1]["type"] == "point"
+    runs = site.ctl("runs", "--json").documents[0]["runs"]  # of both lives of the daemon
+    assert [r["result"] for r in runs if r["result"] != "skipped"] == ["success"] * 3
+    assert site.ctl("show", runs[-1]["id"]).code == 0
 
 
 def test_killed_in_the_middle_of_shipping(site: Site) -> None:
