@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 
 from blocksnapd.errors import KeyMissingError
+from blocksnapd.keep_rules import parse_rule
+from blocksnapd.maintain.maintainer import Orders
+from blocksnapd.maintain.retention import Policy
 from blocksnapd.model import Access
+from blocksnapd.service.maintain_targets import Place, maintain_place
 from blocksnapd.store.init import init_repository
 from blocksnapd.store.keys import load_restore
 from blocksnapd.store.places import open_store
 from blocksnapd.store.repository import Repository
-from tests.store.support import VOLUME, Lab
+from tests.store.support import START, VOLUME, Lab
 
 POLICIES = Path(__file__).resolve().parents[2] / "packaging/s3"
 BUCKET, PREFIX = "policed", "hosts/db01"
@@ -83,14 +87,21 @@ def test_nobody_may_lift_a_lock_or_delete_a_version():
     assert not actions & {"s3:DeleteObjectVersion", "s3:BypassGovernanceRetention"}
 
 
-def test_a_source_protects_a_volume_and_destroys_nothing(bucket, keys):
-    access = Access(credentials=bucket.source)
-    store = open_store(url_of(bucket), access)
+@pytest.fixture(scope="module")
+def lab(bucket, keys):
+    """A volume that a source with no more than its policy protects: two points."""
+    store = open_store(url_of(bucket), Access(credentials=bucket.source))
     lab = Lab(store=store, keys=load_restore(keys.restore_key), blocks=9000)
     lab.write(range(9000), noise=True)  # more than one upload takes
-    point = lab.commit()
+    lab.commit()
     lab.write([5])
     lab.commit([5])
+    return lab
+
+
+def test_a_source_protects_a_volume_and_destroys_nothing(bucket, keys, lab):
+    access, store = Access(credentials=bucket.source), lab.store
+    point = lab.kept[0][0]
     sink = lab.sink(3)
     lab.write([7], noise=True)
     lab.feed(sink, [7])
@@ -112,6 +123,22 @@ def test_a_source_protects_a_volume_and_destroys_nothing(bucket, keys):
         url_of(bucket), access=Access(credentials=bucket.admin), restore_key=keys.restore_key
     )
     lab.check_all()
+
+
+@pytest.mark.usefixtures("lab")
+def test_a_maintainer_does_whole_rounds(bucket, keys, capsys):
+    now = START.timestamp() + 3600
+    policy = Policy((parse_rule("all for 1s"),), min_points=1, max_delete_pct=100, undelete_us=0)
+    place = Place(
+        url_of(bucket), Access(credentials=bucket.maintainer), keys.maintenance_key,
+        lambda _: Orders(policy, structure_s=0, collect_s=0),
+    )  # fmt: skip
+    for _ in range(2):
+        assert maintain_place(place, as_json=True, now=lambda: now) == 0, capsys.readouterr().out
+    told = [json.loads(line)["type"] for line in capsys.readouterr().out.splitlines()]
+    assert {"pruned", "verified", "state"} <= set(told)
+    assert "maintenance-failed" not in told
+    assert bucket.store(url_of(bucket)).list_names("m/")
 
 
 def test_a_maintainer_cannot_take_the_repository_away(bucket, keys):
