@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import socket
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ from blocksnapd.pki.registry import CODE_LIFETIME_S, TRIES, Registry
 from blocksnapd.receiver_url import parse_ssh
 from blocksnapd.runtime import durable
 from blocksnapd.runtime.clock import SystemClock
-from blocksnapd.store.receiver_pairing import pair
+from blocksnapd.store.receiver_pairing import pair, target_name
 from blocksnapd.units import format_duration
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def pair_over_ssh(url: str, host: str, role: str, directory: str) -> str:
     except ValueError as error:
         raise UsageError(str(error), effect="Nothing was made.") from error
     holder = check_holder(f"{role}:{host}")
-    name = _name_of(where.host)
+    name = target_name(where.host)
     file = f"{name}.ssh" if role == "source" else f"{name}-{role}.ssh"
     path = os.path.join(os.path.abspath(directory), file)
     public = _public_half(path)
@@ -144,10 +143,6 @@ def _kept_key(path: str) -> Ed25519PrivateKey | None:
             hint="Move it away, and a new one is made.",
         ) from error
     return found
-
-
-def _name_of(host: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]", "-", host).strip("-")[:40] or "receiver"
 
 
 def _target(name: str, values: dict[str, str]) -> str:

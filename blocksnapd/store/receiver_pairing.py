@@ -85,7 +85,7 @@ def pair(url: str, code: str, holder: str, directory: str) -> Paired:
     proofs.check(issued.proof, "receiver", issued.certificate, issued.authority)
     check_signed(issued.certificate, issued.authority, key)
     role = holder.partition(":")[0]
-    name = re.sub(r"[^A-Za-z0-9_-]", "-", host).strip("-")[:40] or "receiver"
+    name = target_name(host)
     file = name if role == "source" else f"{name}-{role}"
     return Paired(
         name, url, *_keep(directory, {
@@ -93,6 +93,11 @@ def pair(url: str, code: str, holder: str, directory: str) -> Paired:
             f"{file}.pem": key_pem(key) + certificate_of(issued.certificate),
         })
     )  # fmt: skip
+
+
+def target_name(host: str) -> str:
+    """Return a name for the target, and its files, that is at the receiver ``host``."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", host).strip("-")[:40] or "receiver"
 
 
 def renew(url: str, access: Access) -> float:
