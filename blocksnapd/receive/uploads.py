@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from blocksnapd.errors import ObjectExistsError, RepositoryFormatError, StoreError
+from blocksnapd.errors import (
+    ObjectExistsError,
+    RepositoryFormatError,
+    StoreError,
+    StoreMissingError,
+)
 from blocksnapd.receive.places import PIECE_SIZE, damaged
 from blocksnapd.store.clear import HEADER_SIZE_MAX, PREFIX_SIZE
 
@@ -71,7 +76,7 @@ async def receive(
         upload = await asyncio.to_thread(stack.enter_context, begun)
         await go_on()
         head = await _copy(order, body, upload)
-        await asyncio.to_thread(place.publish, order.caller, order.name, upload, head)
+        await asyncio.to_thread(_publish, place, order, upload, head)
     except ObjectExistsError:
         if not order.may_be_there or not await asyncio.to_thread(
             place.is_same, order.name, order.size, order.digest
@@ -81,6 +86,18 @@ async def receive(
     finally:
         await asyncio.to_thread(stack.__exit__, *sys.exc_info())
     return True
+
+
+def _publish(place: HostPlace, order: Order, upload: Upload, head: bytes) -> None:
+    try:
+        place.publish(order.caller, order.name, upload, head)
+    except StoreMissingError as error:
+        # After a restart here a source may put again before it has its lock again.
+        raise StoreError(
+            f"{order.name} was cleared away on its way: a writer of its volume began",
+            effect="Nothing was committed by this call.",
+            hint="It is tried again.",
+        ) from error
 
 
 async def _copy(order: Order, body: StreamReader, upload: Upload) -> bytes:

@@ -100,3 +100,17 @@ async def test_the_source_is_told_to_go_on_only_when_nothing_speaks_against_it(p
         await receive(place, order(b"other"), Body(b"other"), say)
     assert not await receive(place, order(b"abc", may_be_there=True), Body(), say)
     assert said == [1]
+
+
+async def test_an_upload_that_a_beginning_writer_cleared_away_may_be_tried_again(place):
+    """As after a restart of the receiver: the source puts again before it has its lock again."""
+
+    class Locking(Body):
+        async def readany(self) -> bytes:
+            place.store().lock("v/vol/").release()
+            return await super().readany()
+
+    with pytest.raises(StoreError, match="cleared away") as told:
+        await receive(place, order(b"abc"), Locking(b"abc"), go_on)
+    assert told.value.transient
+    assert await receive(place, order(b"abc", may_be_there=True), Body(b"abc"), go_on)
