@@ -6,18 +6,18 @@ SHELL := /bin/bash
 
 PYTHON := .venv/bin/python
 CODE := blocksnapd blocksnapctl tests packaging/man packaging/schemas.py \
-  systemd/system-generators/blocksnap-cow-generator
+  packaging/deb/bundle.py systemd/system-generators/blocksnap-cow-generator
 # Under make a missing lab is a failure, not a skipped test.
 export BLOCKSNAP_LAB_REQUIRED := 1
 # What other tests and the demo stand on is typed as strictly as the program.
 TYPED_TESTS := tests/conftest.py tests/tidy.py tests/lab/machine.py tests/lab/guest/kit.py \
-  packaging/man/make.py systemd/system-generators/blocksnap-cow-generator
+  packaging/man/make.py packaging/deb/bundle.py systemd/system-generators/blocksnap-cow-generator
 # For the tests to choose: make test ARGS='-k extents'
 ARGS ?=
 # Tests that run at once: most wait for a guest's kernel. Each guest may take 1 GiB.
 JOBS ?= $(shell nproc | awk '{ print $$1 < 8 ? $$1 : 8 }')
 
-.PHONY: help setup demo test test-long bench man completion schemas lint format clean
+.PHONY: help setup deb demo test test-long bench man completion schemas lint format clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -34,7 +34,7 @@ test: lint ## lint, then every test, also those in the lab; ARGS='...' goes to p
 	@$(PYTHON) -m pytest -m 'not long' -n $(JOBS) --dist worksteal $(ARGS)
 
 test-long: lint ## every test there is, also the long ones
-	@packaging/dev/setup chromium
+	@packaging/dev/setup chromium debootstrap
 	@$(PYTHON) -m pip install -q --disable-pip-version-check --root-user-action ignore -e '.[dev,fuzz]'
 	@$(PYTHON) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
@@ -44,6 +44,11 @@ bench: ## measure, beside other tools, and print ratios; ARGS=bench_store for on
 
 man: setup ## the manual pages, into build/man
 	@$(PYTHON) packaging/man/make.py --all build/man
+
+deb: ## the Debian package, for 12 and 13, into dist/; what lintian says of it
+	@packaging/dev/setup debhelper dpkg-dev lintian
+	@packaging/deb/build
+	@lintian --fail-on error,warning dist/blocksnap_*.deb
 
 completion: setup ## the shells' completion scripts, into build/completion
 	@mkdir -p build/completion

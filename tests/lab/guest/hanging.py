@@ -14,6 +14,7 @@ from blocksnapd.__main__ import main
 from blocksnapd.service.volume_task import VolumeTask
 
 FOR_EVER_S = 1e6
+assert hasattr(VolumeTask, "_is_held"), "the scheduler asks something else at each of its turns now"
 
 
 def hang_the_scheduler(*_: object) -> None:
@@ -21,7 +22,7 @@ def hang_the_scheduler(*_: object) -> None:
         await asyncio.sleep(FOR_EVER_S)
         return False
 
-    VolumeTask._fills_early = hang  # type: ignore[method-assign]
+    VolumeTask._is_held = hang  # type: ignore[method-assign]
 
 
 def hang_the_loop(*_: object) -> None:
