@@ -7,12 +7,9 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from blocksnapctl import render
-from blocksnapctl.checking import check
 from blocksnapctl.choosing import found_point, only_repository, repository_of, selector_of
 from blocksnapctl.client import Client, ProblemError, WaitOverError
-from blocksnapctl.completing import completion
 from blocksnapctl.drilling import drill, report
-from blocksnapctl.explaining import explain
 from blocksnapctl.exporting import export
 from blocksnapctl.files import cp, ls
 from blocksnapctl.following import follow
@@ -309,6 +306,27 @@ def version(context: Context) -> int:
         out.data(f"blocksnapctl {__version__}")
         out.data(f"blocksnapd {running}" if running else "")
     return EXIT_OK
+
+
+def explain(context: Context) -> int:
+    """Say why something is as it is."""
+    from blocksnapctl import explaining  # loads what most commands do without
+
+    return explaining.explain(context)
+
+
+def check(context: Context) -> int:
+    """Tell Nagios."""
+    from blocksnapctl import checking  # loads what most commands do without
+
+    return checking.check(context)
+
+
+def completion(context: Context) -> int:
+    """Print what lets a shell complete."""
+    from blocksnapctl import completing  # loads what most commands do without
+
+    return completing.completion(context)
 
 
 def support(context: Context) -> int:
