@@ -26,6 +26,8 @@ _FULL = {
 }  # fmt: skip
 _TAKEN_STATUS = (409, 412)
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
+# An upload in parts that the server forgot, a line that was cut or flipped a bit: begin anew.
+_BEGIN_ANEW = {"NoSuchUpload", "RequestTimeout", "IncompleteBody", "BadDigest"}
 _CLOCK = {"RequestTimeTooSkewed", "RequestExpired"}
 
 
@@ -45,7 +47,7 @@ class Answer:
     @property
     def is_missing(self) -> bool:
         """Whether there is no such object; the bucket may be gone, too."""
-        return self.status == 404
+        return self.status == 404 and self.code not in _BEGIN_ANEW
 
     @property
     def no_bucket(self) -> bool:
@@ -60,7 +62,7 @@ class Answer:
     @property
     def may_pass(self) -> bool:
         """Whether the same request may succeed a little later, and what it did is not known."""
-        return self.status == 0 or self.status in _PASSING
+        return self.status == 0 or self.status in _PASSING or self.code in _BEGIN_ANEW
 
 
 def read_answer(error: BaseException) -> Answer:

@@ -34,7 +34,9 @@ def from_botocore(status: int, code: str) -> Exception:
         (403, "AccessDenied", KeyMissingError, "policies"),
         (403, "RequestTimeTooSkewed", StoreError, "NTP"),
         (503, "SlowDown", StoreError, "busy"),
-        (400, "BadDigest", StoreError, "log"),
+        (400, "BadDigest", StoreError, "next cycle"),
+        (404, "NoSuchUpload", StoreError, "next cycle"),
+        (400, "InvalidArgument", StoreError, "log"),
     ],
 )
 def test_each_answer_has_cause_effect_and_hint(make, status, code, kind, hint):
@@ -52,6 +54,8 @@ def test_which_answers_say_that_the_name_is_taken_and_which_may_pass(make):
         assert read_answer(make(status, "X")).is_taken
     for status in (429, 500, 502, 503, 504):
         assert read_answer(make(status, "X")).may_pass
+    for code in ("NoSuchUpload", "RequestTimeout", "IncompleteBody", "BadDigest"):
+        assert read_answer(make(404, code)).may_pass
     for status in (400, 401, 403, 404, 416):
         answer = read_answer(make(status, "X"))
         assert not answer.is_taken
