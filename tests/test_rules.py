@@ -75,7 +75,7 @@ def test_the_pages_name_commands_that_exist() -> None:
     ours = {*verbs.choices, *PASSED_ON}
     argv = [sys.executable, "-m", "blocksnapd", "--help"]
     said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-    daemons = set(re.findall(r"^ {4}([a-z]+) ", said, flags=re.MULTILINE))
+    daemons = set(re.findall(r"^ {4}([a-z-]+) ", said, flags=re.MULTILINE))
     assert {"run", "check", "maintain"} <= daemons
     for name, text in PAGES.items():
         assert set(re.findall(r"`blocksnapctl\s+([a-z][\w-]+)", text)) <= ours, name
