@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from blocksnapd.config_cow import Cow, CowSettings
 from blocksnapd.config_file import Document, did_you_mean
 from blocksnapd.config_model import (
     NO_RETENTION,
     SHORT_NAME,
     Config,
     Control,
-    Cow,
-    CowSettings,
     CowSpace,
     Daemon,
     Drill,
@@ -287,6 +286,14 @@ class _VolumeBuilder:
             self._complain(
                 name, "cow", f"names the space '{chosen}' of volume group '{there}', not '{vg}'"
             )
+        elif wanted.size is None and wanted.max is not None:
+            self._complain(
+                name, "cow", "has a max but no size: without one it is as large as it can ever need"
+            )
         else:
-            return Cow(space=chosen, chunk_size=wanted.chunk, freeze_max_s=wanted.freeze_max)
+            return Cow(
+                space=chosen, chunk_size=wanted.chunk, freeze_max_s=wanted.freeze_max,
+                size=wanted.size, full_at=wanted.grow_at / 100, grow_by=wanted.grow_by,
+                size_max=wanted.max, reserve=wanted.vg_reserve,
+            )  # fmt: skip
         return None

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from blocksnapd.config_cow import Cow, CowSettings
 from blocksnapd.config_values import (
     AbsolutePath,
     Duration,
@@ -224,14 +225,6 @@ class Hook(Frozen):
         return self
 
 
-class CowSettings(Frozen):
-    """``cow`` of a volume or of the defaults."""
-
-    space: str | None = None
-    chunk: Annotated[Size, power_of_two(4 * KIB, 512 * KIB)] = 4 * KIB
-    freeze_max: Duration = 2.0
-
-
 class Settings(Frozen):
     """What ``[defaults]`` and a volume's own table may say."""
 
@@ -247,14 +240,6 @@ class Settings(Frozen):
     compression: Annotated[Packing, in_text(packing, str | dict[str, int | str])] = PACKING_DEFAULT
     drill: Drill | None = None
     hooks: tuple[Hook, ...] = Field(default=(), strict=False, alias="hook")
-
-
-class Cow(Frozen):
-    """How a tracked volume's snapshots are made: in which space, with which chunks."""
-
-    space: str
-    chunk_size: int
-    freeze_max_s: float
 
 
 class Volume(Frozen):

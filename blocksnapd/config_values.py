@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from blocksnapd import units
 from blocksnapd.keep_rules import Rule, parse_rule
 from blocksnapd.pace import Window, parse_window
 from blocksnapd.packing import FRAME_SIZES, LEVELS, PACKING_DEFAULT, PACKINGS, Packing
@@ -161,6 +162,7 @@ def parse_listen(value: object) -> Listen:
     return Listen(found[1].strip("[]"), int(found[2]))
 
 
+Amount = Annotated[units.Amount, from_text(units.parse_amount, "'10%' or '10 GiB'")]
 Duration = Annotated[float, from_text(parse_duration, "'5m' or '10s'"), Field(gt=0)]
 Size = Annotated[int, from_text(parse_size, "'64 KiB' or '10 GiB'"), Field(ge=0)]
 KeepRule = Annotated[Rule, in_text(keep_rule)]

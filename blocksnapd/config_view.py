@@ -24,6 +24,7 @@ from blocksnapd.config_model import (
 )
 from blocksnapd.keep_rules import Rule
 from blocksnapd.toml_lines import format_path
+from blocksnapd.units import Amount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,6 +74,8 @@ def json_schema() -> dict[str, Any]:
 def _item(value: object) -> object:
     if isinstance(value, Rule):
         return value.text
+    if isinstance(value, Amount):
+        return str(value)
     if isinstance(value, BaseModel):
         return {name: _item(getattr(value, name)) for name in type(value).model_fields}
     if dataclasses.is_dataclass(value):
@@ -106,6 +109,8 @@ def _leaves(path: tuple[str, ...], value: object) -> Iterator[tuple[tuple[str, .
     elif isinstance(value, dict):
         for name, inner in value.items():
             yield from _leaves((*path, name), inner)
+    elif isinstance(value, Amount):
+        yield path, str(value)
     elif isinstance(value, tuple):
         yield path, [_item(item) for item in value]
     else:

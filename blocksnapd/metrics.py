@@ -196,10 +196,18 @@ class Metrics:
         """The volume has ``size`` bytes."""
         self._gauges["volume_size_bytes"].labels(volume).set(size)
 
-    def cow(self, volume: str, *, size: int, used: int) -> None:
-        """The COW device of the volume's snapshot has ``used`` of ``size`` bytes in use."""
+    def cow(self, volume: str, *, size: int, used: int, full_at: float | None = None) -> None:
+        """The COW device of the volume's snapshot has ``used`` of ``size`` bytes in use.
+
+        ``full_at`` is when it will be full, in seconds since the epoch; None: it does not fill.
+        """
         self._gauges["cow_size_bytes"].labels(volume).set(size)
         self._gauges["cow_used_bytes"].labels(volume).set(used)
+        self._tell("cow_full_timestamp_seconds", full_at, volume)
+
+    def cow_extended(self, volume: str) -> None:
+        """A COW device was made larger."""
+        self._counters["cow_extends_total"].labels(volume).inc()
 
     def cow_overflow(self, volume: str) -> None:
         """The kernel gave a snapshot up."""

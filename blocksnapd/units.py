@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 SECTOR_SIZE = 512
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
@@ -12,6 +13,21 @@ _SIZE_UNITS = {
     "t": TIB, "tib": TIB, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "tb": 1000**4,
 }  # fmt: skip
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+class Amount(NamedTuple):
+    """Bytes, or a share (0 to 1) of something whose size is not known yet; one of them is None."""
+
+    size: int | None = None
+    share: float | None = None
+
+    def of(self, whole: int) -> int:
+        """Return the bytes that it is of ``whole``."""
+        return self.size if self.size is not None else int((self.share or 0.0) * whole)
+
+    def __str__(self) -> str:
+        """Return it as the configuration writes it."""
+        return format_size(self.size) if self.size is not None else f"{self.share or 0.0:.4%}"
 
 
 def parse_size(text: str) -> int:
@@ -52,6 +68,17 @@ def parse_share(text: str) -> float:
     if not found or float(found[1]) > 100:
         raise ValueError(f"{text!r} is not a share from 0% to 100%; write it like '5%'")
     return float(found[1]) / 100
+
+
+def parse_amount(text: str) -> Amount:
+    """Return what ``text`` such as ``"10%"`` or ``"10 GiB"`` names.
+
+    Raises:
+        ValueError: neither a share nor a size.
+    """
+    if text.strip().endswith("%"):
+        return Amount(share=parse_share(text))
+    return Amount(size=parse_size(text))
 
 
 def parse_duration(text: str) -> float:

@@ -10,6 +10,7 @@ from blocksnapd.config import Config, Cow, Listen, Retry, Volume, load
 from blocksnapd.errors import ConfigError
 from blocksnapd.pace import Limit, Traffic
 from blocksnapd.packing import FAST, PACKING_DEFAULT, SMALL, Packing
+from blocksnapd.units import GIB, Amount
 
 EXAMPLES = Path(__file__).parent.parent / "packaging" / "examples"
 
@@ -183,6 +184,33 @@ def test_drills(tmp_path: Path) -> None:
     assert found is not None
     assert (found.every_s, found.key, found.run) == (30 * 86_400, "/k", ("/bin/check", "it"))
     assert (found.restores, found.timeout_s, found.scratch) == (False, 3600, "/var/tmp")
+
+
+def test_the_size_of_cow_devices(tmp_path: Path) -> None:
+    cow = read(tmp_path, GOOD).volumes["vg0/home"].cow
+    assert cow is not None
+    assert (cow.size, cow.full_at) == (None, 0.7)  # as large as it can ever need
+    own = 'cow = { size = "10%", grow_at = 60, grow_by = "1 GiB", max = "40%", vg_reserve = "8%" }'
+    cow = read(tmp_path, f"{GOOD}{own}\n").volumes["vg0/home"].cow
+    assert cow is not None
+    assert (cow.size, cow.size_max) == (Amount(share=0.1), Amount(share=0.4))
+    assert (cow.full_at, cow.grow_by, cow.reserve) == (0.6, Amount(size=GIB), Amount(share=0.08))
+    assert (cow.chunk_size, cow.grow_by.of(5)) == (16384, GIB)  # the defaults' still hold
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("size = 'much'", "cow.size 'much' is not a size"),
+        ("size = 10", "cow.size must be a text with a unit, like '10%' or '10 GiB'"),
+        ("size = '101%'", "cow.size '101%' is not a share from 0% to 100%"),
+        ("grow_at = 99", "cow.grow_at"),
+        ("max = '40%'", "cow has a max but no size"),
+        ("sise = '10%'", "did you mean 'size'?"),
+    ],
+)
+def test_each_mistake_in_cow_sizes_is_told(tmp_path: Path, text: str, wanted: str) -> None:
+    assert wanted in complaint(tmp_path, f"{GOOD}cow = {{ {text} }}\n")
 
 
 def test_hooks(tmp_path: Path) -> None:

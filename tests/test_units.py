@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blocksnapd.units import (
+    Amount,
     format_duration,
     format_size,
+    parse_amount,
     parse_duration,
     parse_rate,
     parse_share,
@@ -87,3 +89,19 @@ def test_shares(text, share):
 def test_what_is_no_share(text):
     with pytest.raises(ValueError, match="share"):
         parse_share(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "of_1000"),
+    [("10%", Amount(share=0.1), 100), ("64 KiB", Amount(size=65536), 65536), ("0%", Amount(), 0)],
+)
+def test_amounts(text: str, amount: Amount, of_1000: int) -> None:
+    found = parse_amount(text)
+    assert found.of(1000) == of_1000 == amount.of(1000)
+    assert parse_amount(str(found)) == found
+
+
+@pytest.mark.parametrize("text", ["", "%", "many", "101%", "-1%"])
+def test_what_is_no_amount(text: str) -> None:
+    with pytest.raises(ValueError, match="not a"):
+        parse_amount(text)

@@ -38,6 +38,7 @@ PURE_ANYWAY = {
 # What the test named shows by running whole programs or a real device-mapper.
 TESTED_THROUGH = {
     "blocksnapd.config_file": "tests.test_config",
+    "blocksnapd.config_cow": "tests.test_config",
     "blocksnapd.config_model": "tests.test_config",
     "blocksnapd.config_values": "tests.test_config",
     "blocksnapd.control.operations": "tests.flow.test_scan_flow",

@@ -14,6 +14,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
+from blocksnapd.control.cow_messages import CowUse  # noqa: TC001 - schemas are made of it
 from blocksnapd.control.pause_messages import Paused  # noqa: TC001 - schemas are made of it
 
 if TYPE_CHECKING:
@@ -285,13 +286,6 @@ class HoldRequest(TypedDict, total=False):
 
     until: str
     reason: str
-
-
-class CowUse(TypedDict):
-    """How full the COW device of a volume's snapshot is."""
-
-    size: int
-    used: int
 
 
 class VolumeStatus(TypedDict, total=False):

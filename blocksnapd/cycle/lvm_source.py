@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, TypeVar
 from blocksnapd.cycle import doctor, lvm_text, volume_repair
 from blocksnapd.cycle.block_device import Topology, sync_file_systems
 from blocksnapd.cycle.cow_place import check_place
-from blocksnapd.cycle.cow_space import check_room
+from blocksnapd.cycle.cow_sizing import Room, growth
+from blocksnapd.cycle.cow_space import check_room, disk_room
 from blocksnapd.cycle.dm_ioctl import Control
 from blocksnapd.cycle.dm_stack import snapshot_numbers
 from blocksnapd.cycle.lvm_text import VolumeName, dm_name, snapshot_name
@@ -41,6 +42,7 @@ from blocksnapd.errors import (
 )
 from blocksnapd.model import Changes, HostView, SavedBatch, SeenSnapshot, Taken
 from blocksnapd.runtime import durable
+from blocksnapd.units import Amount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 RELEASE_S_MAX = 10.0
+_HALF, _NOTHING = Amount(share=0.5), Amount()
 _LOOK_S = 0.02
 
 
@@ -61,14 +64,19 @@ class CowPlace:
 
     ``physical_volumes`` are PV names or ``@tag``. ``file`` is the sparse file under it, empty for
     a real disk; ``reserve`` is what must stay free on the file's disk. ``size`` of None means the
-    largest useful one: such a snapshot cannot overflow.
+    largest useful one: such a snapshot cannot overflow. A smaller one grows by ``grow_by`` (of
+    itself) up to ``size_max`` (None: the largest useful one); ``pv_reserve`` of the physical
+    volumes stays free. Shares of ``size`` and ``size_max`` are of the origin.
     """
 
     chunk_size: int = 4096
     physical_volumes: tuple[str, ...] = (f"@{lvm_text.COW_PV_TAG}",)
     file: str = ""
     reserve: int = 0
-    size: int | None = None
+    size: Amount | None = None
+    grow_by: Amount = _HALF
+    size_max: Amount | None = None
+    pv_reserve: Amount = _NOTHING
 
 
 class LvmSource:
@@ -175,6 +183,52 @@ class LvmSource:
         """Return (used, size) in bytes by ioctl; None when the snapshot is not whole or gone."""
         return self._content.cow_use(point_id)
 
+    def is_given_up(self, point_id: str) -> bool:
+        """Return whether the kernel gave the snapshot up, so that it tracks no more; by ioctl."""
+        return self._content.is_given_up(point_id)
+
+    async def grow(self, point_id: str, rate: float) -> int:
+        """Make a snapshot's COW device larger, within its limits; return by how many bytes.
+
+        ``rate`` is what it fills by, in bytes a second. Holds writers as a snapshot does.
+
+        Raises:
+            LvmError, HostError, SpaceError: it could not be done; the snapshot is as it was.
+        """
+        name = snapshot_name(point_id)
+        async with self._lvm.lock(self.volume.vg):
+            volumes = await self._lvm.volumes(self.volume.vg)
+            found = next((v for v in volumes if v.name == name and not v.invalid), None)
+            if found is None:
+                return 0
+            room = await self._room(self._origin(volumes))
+            by = growth(found.size, self._place.grow_by.of(found.size), rate, room)
+            if by:
+                words = ("--size", f"+{by}b", "--autobackup", "n", f"{self.volume.vg}/{name}")
+                places = self._place.physical_volumes
+                argv = lvm_text.pv_argv("lvextend", *words, *places, udev=self._lvm.udev)
+                await self._lvm.guarded(argv, origin=self.volume.dm, names=(self._dm(name),))
+        return by
+
+    async def _room(self, origin: LogicalVolume) -> Room:
+        """Return what growth has to keep to; of a sparse file also what its disk has left."""
+        places = self._place.physical_volumes
+        pvs = [
+            p for p in await self._lvm.physical_volumes()
+            if p.vg == self.volume.vg and not p.missing
+            and (p.name in places or any(f"@{tag}" in places for tag in p.tags))
+        ]  # fmt: skip
+        free, reserve = sum(p.free for p in pvs), self._place.pv_reserve
+        if self._place.file:
+            disk = await asyncio.to_thread(disk_room, self._place.file)
+            free = min(free, max(0, disk.free - self._place.reserve))
+        useful = lvm_text.cow_size_max(origin.size, self._place.chunk_size)
+        limit = self._place.size_max
+        return Room(
+            largest=min(useful, limit.of(origin.size)) if limit else useful, free=free,
+            reserve=reserve.of(sum(p.size for p in pvs)), extent=origin.extent_size,
+        )  # fmt: skip
+
     async def examine(self) -> list[doctor.Finding]:
         """Tell what is not as it should be; changes nothing."""
         return await doctor.examine(
@@ -230,7 +284,7 @@ class LvmSource:
         """Run lvcreate; return (suspended seconds, instant) once the snapshot is known whole."""
         name = snapshot_name(point_id)
         useful = lvm_text.cow_size_max(origin.size, self._place.chunk_size)
-        size = min(useful, self._place.size or useful)
+        size = min(useful, self._place.size.of(origin.size)) if self._place.size else useful
         argv = lvm_text.create_argv(
             self.volume, volume_uuid=origin.uuid, point_id=point_id,
             chunk_size=self._place.chunk_size, size=size,

@@ -141,6 +141,12 @@ class SnapshotContent:
         with Control() as control:
             return snapshot_numbers(control.status(self._dm(snapshot_name(point_id))))
 
+    def is_given_up(self, point_id: str) -> bool:
+        """Return whether the kernel says of the snapshot that it tracks no more; by ioctl."""
+        with Control() as control:
+            status = control.status(self._dm(snapshot_name(point_id)))
+        return bool(status) and snapshot_numbers(status) is None
+
     @contextlib.contextmanager
     def _cow(self, point_id: str) -> Iterator[CowReader]:
         path = f"{self._path(snapshot_name(point_id))}-cow"

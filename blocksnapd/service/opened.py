@@ -16,6 +16,18 @@ class Watch(Protocol):
     def cow_use(self, point_id: str) -> tuple[int, int] | None:
         """Return (bytes used, size) of the snapshot's COW device; None: it has none."""
 
+    def is_given_up(self, point_id: str) -> bool:
+        """Return whether the kernel says that the snapshot tracks no more."""
+
+    async def grow(self, point_id: str, rate: float) -> int:
+        """Make a COW device larger that fills by ``rate`` bytes a second; return by how much.
+
+        Nothing when its limits or the room forbid it.
+
+        Raises:
+            BlocksnapError: it failed; the snapshot is as it was.
+        """
+
     def disk_room(self) -> tuple[int, int] | None:
         """Return (bytes free, reserve) of the disk under the COW space; None: there is none."""
 

@@ -49,6 +49,14 @@ class LvmWatch:
         """Return (bytes used, size) of the snapshot's COW device; None: it has none."""
         return self.source.cow_use(point_id)
 
+    def is_given_up(self, point_id: str) -> bool:
+        """Return whether the kernel gave the snapshot up."""
+        return self.source.is_given_up(point_id)
+
+    async def grow(self, point_id: str, rate: float) -> int:
+        """Make the COW device larger, within its limits; return by how many bytes."""
+        return await self.source.grow(point_id, rate)
+
     def disk_room(self) -> tuple[int, int] | None:
         """Return (bytes free, reserve) of the disk under the COW space."""
         return cow_space.disk_room(self.space.file).free, self.space.reserve
@@ -137,9 +145,11 @@ class VolumeOpener:
         space = self._config.cow[self._settings.cow.space]
         await asyncio.to_thread(_check_device_mapper)
         await cow_space.attach(self._lvm, as_cow_space(space))
+        cow = self._settings.cow
         place = CowPlace(
-            chunk_size=self._settings.cow.chunk_size, file=space.file, reserve=space.reserve
-        )
+            chunk_size=cow.chunk_size, file=space.file, reserve=space.reserve, size=cow.size,
+            grow_by=cow.grow_by, size_max=cow.size_max, pv_reserve=cow.reserve,
+        )  # fmt: skip
         source = LvmSource(
             self._settings.name,
             lvm=self._lvm,

@@ -9,7 +9,8 @@ from blocksnapd.control.messages import parse_time as parse
 
 if TYPE_CHECKING:
     from blocksnapd.config import Volume
-    from blocksnapd.control.messages import CowUse, Point
+    from blocksnapd.control.cow_messages import CowUse
+    from blocksnapd.control.messages import Point
     from blocksnapd.control.pause_messages import Paused
     from blocksnapd.service.runs import LiveRun
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blocksnapd.control.messages import parse_time, problem
 from blocksnapd.cycle.calendar import Rhythm, due_in_s
@@ -62,7 +62,7 @@ class VolumeTask:
         self.failures = 0
         self.cause: Problem | None = None
         self.suspect: Problem | None = None
-        self.cow_watch = CowWatch(settings, metrics)
+        self.cow_watch = CowWatch(settings, metrics, say, clock)
         self.last_turn = clock.monotonic()
         self._hooks = hooks
         self._opener = opener
@@ -186,7 +186,8 @@ class VolumeTask:
     async def _wait_until_due(self) -> None:
         while not self._is_over and self._asked is None:
             self.last_turn = self._clock.monotonic()
-            fills = await self.cow_watch.look(self.opened)
+            can_rotate = not self.pausing.may_hold and not self.failures
+            fills = await self.cow_watch.look(self.opened, can_rotate=can_rotate)
             if await self._is_held():
                 await self._nap(WATCH_INTERVAL_S)
                 continue
@@ -221,9 +222,7 @@ class VolumeTask:
         wake = asyncio.ensure_future(self._wake.wait())
         await asyncio.wait({nap, wake}, return_when=asyncio.FIRST_COMPLETED)
         for task in (nap, wake):
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await _cancelled(task)
 
     def _queue(self, tags: tuple[str, ...] = ()) -> LiveRun:
         run = self._book.queue("cycle", self.settings.name)
@@ -266,6 +265,7 @@ class VolumeTask:
         run.cancel = lambda: cycle.cancel(keep_pending=False)
         if self._is_stopping:
             cycle.cancel(keep_pending=True)
+        watching = asyncio.create_task(self.cow_watch.watch(self.opened))
         try:
             await cycle.run(
                 Asked(due=due, compare="asked" if run.full else self._relief.compare), run.tags
@@ -275,6 +275,7 @@ class VolumeTask:
                 self._started = self._clock.monotonic()
                 await cycle.run(Asked(due=True, compare=self._relief.compare), run.tags)
         finally:
+            await _cancelled(watching)
             points += cycle.committed
             self._cycle = None
             if self._started is None:
@@ -382,6 +383,13 @@ class VolumeTask:
             volume=name,
             data={"point": f.point_id, "changed_bytes": f.changed_bytes, "run": run.run_id},
         )
+
+
+async def _cancelled(task: asyncio.Future[Any]) -> None:
+    """End a task of ours."""
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 def _is_wanted(error: BlocksnapError) -> bool:

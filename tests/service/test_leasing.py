@@ -30,6 +30,12 @@ class Disk:
     async def end_views(self) -> list[str]:
         return ["Ended the view /dev/mapper/blocksnap-view-x-p1."]
 
+    def is_given_up(self, point_id: str) -> bool:
+        return False
+
+    async def grow(self, point_id: str, rate: float) -> int:
+        return 0
+
     def disk_room(self) -> tuple[int, int] | None:
         return 5000, 2000
 
