@@ -15,7 +15,12 @@ import numpy as np
 
 from blocksnapd import blocks as block_math
 from blocksnapd.blocks import runs_of
-from blocksnapd.errors import CancelledRunError, TrackingLostError, VolumeError
+from blocksnapd.errors import (
+    CancelledRunError,
+    ObjectExistsError,
+    TrackingLostError,
+    VolumeError,
+)
 from blocksnapd.model import Extents, PointFacts, Proof
 from blocksnapd.ship.again import KnownWithout, still_held, with_blocks
 from blocksnapd.ship.prover import RANGES_MAX, Prover
@@ -263,7 +268,13 @@ class Shipping:
         update.seal(sink.finish(facts))
         self._reporter.step("sealed")
         self.is_commit_begun = True
-        return sink.commit(facts)
+        try:
+            return sink.commit(facts)
+        except ObjectExistsError:
+            # What took the place may be an earlier try of this very point that a network delivered
+            # late: of the same content, in other packs than those that are sealed now.
+            self._volume.fingerprints.unseal()
+            raise
 
     def _pump(self, sink: PointSink, update: Update, extents: Extents) -> Shipment:
         volume = self._volume

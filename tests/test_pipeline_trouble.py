@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 from blocksnapd.cycle.rotation import Asked
-from blocksnapd.errors import CancelledRunError, StoreError, TrackingLostError, VolumeError
+from blocksnapd.errors import (
+    CancelledRunError,
+    ObjectExistsError,
+    StoreError,
+    TrackingLostError,
+    VolumeError,
+)
+from blocksnapd.ship.fingerprints import FingerprintStore
+from tests.fakes.memory_store import MemorySink
 from tests.test_pipeline import Killed, Reporter, World, methods
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from blocksnapd.model import PointFacts, RestorePoint
 
 
 class Acting(Reporter):
@@ -140,3 +150,26 @@ def test_a_commit_whose_answer_got_lost(world: World, is_away: bool) -> None:
     world.check()
     assert methods(world) == ["first", "tracked", "tracked"]
     assert set(world.host.snapshots) == base_of(world)
+
+
+def test_a_commit_that_finds_an_earlier_try_in_its_place(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network delivered it late: the same content, but in packs that were not sealed last."""
+    commit = MemorySink.commit
+
+    def too_late(sink: MemorySink, facts: PointFacts) -> RestorePoint:
+        commit(sink, facts)
+        raise ObjectExistsError("it is there")
+
+    monkeypatch.setattr(MemorySink, "commit", too_late)
+    with pytest.raises(ObjectExistsError):
+        world.cycle()
+    monkeypatch.undo()
+    newest, found = world.store.kept[-1].point.facts.point_id, world.store.found
+    sealed = FingerprintStore(world.path + "/f").open(newest)
+    assert sealed is None, "what was sealed is not of that point"
+    world.scribble(random.Random(3))
+    world.cycle()
+    world.check()
+    assert world.store.found == found, "nothing was taken for known"

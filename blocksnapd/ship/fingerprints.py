@@ -179,6 +179,10 @@ class FingerprintStore:
         durable.remove(self._head_path)
         self._remove_all_but(None)
 
+    def unseal(self) -> None:
+        """Forget the update that was sealed last: the point that is there may not be of it."""
+        durable.remove(self._next_path)
+
     def _finish(self, point_id: str, old: Head | None) -> Head | None:
         new = _read(self._next_path)
         if new is None or new.point_id != point_id:

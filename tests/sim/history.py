@@ -70,6 +70,8 @@ def played(world: World, play: Callable[[], T]) -> T:
             f"the last {LOG_SHOWN} of them:\n{lines}\n"
             f"again: python -m tests.sim {world.seed}"
         ) from error
+    finally:
+        world.close()
 
 
 def _play(world: World, steps: int) -> Outcome:
@@ -82,7 +84,7 @@ def _play(world: World, steps: int) -> Outcome:
         "hold": (1, maintenance.hold),
         "round": (4, maintenance.round),
         "restart": (3, source.settle),
-        "power cut": (1, lambda: _cut_power(world)),
+        "power cut": (1, lambda: _cut_power(world, source)),
         "damage": (1, lambda: damage.check(world)),
     }
     if rng.random() < ROTTEN:
@@ -98,7 +100,7 @@ def _play(world: World, steps: int) -> Outcome:
         deeds[name][1]()
         if world.is_shaken and rng.random() < 0.3:
             world.tell("power cut")
-            _cut_power(world)
+            _cut_power(world, source)
         _check(world, maintenance, SAMPLE)
     source.settle()
     _check(world, maintenance, len(world.points))
@@ -139,7 +141,8 @@ def _meanwhile(world: World, maintenance: Maintenance) -> None:
         maintenance.watch()
 
 
-def _cut_power(world: World) -> None:
+def _cut_power(world: World, source: Source) -> None:
+    source.boot()
     for line in world.place.cut_power(world.rng):
         world.tell(f"  the power cut {line}")
 

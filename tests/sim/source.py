@@ -1,17 +1,20 @@
 """The host of a simulated history: its volume changes, it commits, it comes back after a crash.
 
 It remembers its newest point as a real source does, so that it notices a place that hides points.
+A point whose session was cut it mostly ships again from the same snapshot, as the daemon does: what
+the session log tells of is not sent twice.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import random
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from blocksnapd.blocks import hash_blocks, state_sum
-from blocksnapd.errors import BlocksnapError, CondemnedError
+from blocksnapd.errors import BlocksnapError, CondemnedError, ObjectExistsError
 from blocksnapd.model import PointFacts
 from blocksnapd.ship.again import KnownWithout
 from blocksnapd.store.repository import Repository
@@ -35,7 +38,7 @@ class Attempt:
 
     point_id: str
     image: ImageOf
-    records: list[bytes]
+    records: list[bytes] | None  # None: it may be an earlier try's, with other packs
     zeros: list[int]
     is_full: bool
 
@@ -51,6 +54,9 @@ class Source:
         self._next_id, self._number = 1, 0
         self._doubt: Attempt | None = None
         self._memory = Remembered()
+        self._cut: tuple[str, ImageOf] | None = None
+        self._chance = random.Random(world.seed)
+        self._log = world.scratch("session")
         self._write(self._rng.randint(1, count))
 
     @property
@@ -81,8 +87,7 @@ class Source:
 
         ``meanwhile`` happens while the session is under way, before it commits.
         """
-        self._number += 1
-        point_id, image = f"p{self._number:016x}", self.image
+        point_id, image = self._next()
         if self._rng.random() < 0.02:
             self._memory = Remembered()  # the disk with the source's state was lost
             self._world.tell("the source forgot where its content lies")
@@ -93,6 +98,20 @@ class Source:
             allowed,
         )  # fmt: skip
         store.die()
+
+    def boot(self) -> None:
+        """Learn that the host's power was cut: no session goes on from before that."""
+        self._log.unlink(missing_ok=True)
+
+    def _next(self) -> tuple[str, ImageOf]:
+        # The point whose snapshot is still there, or a new one.
+        cut, self._cut = self._cut, None
+        if cut is None or self._chance.random() < 0.3:
+            self._number += 1
+            cut = f"p{self._number:016x}", self.image
+        elif self._log.exists():
+            self._world.tell(f"{cut[0]} goes on")
+        return cut
 
     def _run(
         self,
@@ -105,9 +124,14 @@ class Source:
         repository = Repository.on(store, source=world.keys.source)
         head = repository.newest(VOLUME)
         self._learn(head)
+        if head is not None and head.point_id == point_id:
+            return  # it had been committed
+        self._cut = point_id, image
         wanted = repository.wanted(VOLUME)
         known = KnownWithout(self._memory, wanted) if len(wanted.blocks) else self._memory
-        sink = repository.begin(VOLUME, point_id, block_size=BLOCK, base=head, known=known)
+        sink = repository.begin(
+            VOLUME, point_id, block_size=BLOCK, base=head, known=known, log=str(self._log)
+        )
         try:
             is_full = world.newest is None or head.is_damaged or wanted.afresh
             is_full = is_full or self._rng.random() < 0.05
@@ -118,7 +142,13 @@ class Source:
             facts = self._facts(point_id, image, full=base is None)
             self._doubt = Attempt(point_id, image, sink.finish(facts), zeros, base is None)
             self._commits(sink.commit(facts), self._doubt)
+            self._cut = None
         except Killed:
+            raise
+        except ObjectExistsError:
+            if self._doubt is not None:
+                self._doubt = replace(self._doubt, records=None)
+            sink.abort()
             raise
         except BlocksnapError:
             sink.abort()
@@ -144,6 +174,9 @@ class Source:
         self._doubt = None
         self._world.points[point.name] = Known(point, done.image)
         blocks = len(done.image.ids)
+        if done.records is None:
+            self._memory = Remembered()
+            return
         self._memory.committed(done.records, done.zeros, full=done.is_full, blocks=blocks)
 
     def _still_held(self, wanted: Wanted, image: ImageOf) -> np.ndarray:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -96,6 +98,7 @@ class World:
         self.objects = MemoryObjects(clock=lambda: self.now)
         self.keys = make_repository(self.objects)
         self.place = Place(self.objects, lies=self.lies)
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def newest(self) -> Known | None:
@@ -106,6 +109,17 @@ class World:
     def is_shaken(self) -> bool:
         """Whether a process died so that a power cut now would change something."""
         return bool(self.place.unsettled or self.place.undead)
+
+    def scratch(self, name: str) -> Path:
+        """Return a path on this host's disk, until ``close``."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="blocksnap-sim-")
+        return Path(self._folder.name) / name
+
+    def close(self) -> None:
+        """Let the disk's scratch place go."""
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def tell(self, line: str) -> None:
         """Add a line to the log."""
