@@ -191,9 +191,10 @@ class Task:
     [(0.0, False, True), (119.0, False, True), (121.0, False, False), (9999.0, True, True)],
 )
 async def test_a_scheduler_that_looks_at_nothing_is_not_alive(
-    silent_s: float, is_at_work: bool, alive: bool
+    silent_s: float, is_at_work: bool, alive: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One stuck volume is enough; a cycle under way may take its time."""
+    monkeypatch.setattr(daemon.notify, "watchdog_interval_s", lambda: 60.0)
     clock = ManualClock()
     tasks = {
         "fine": Task(clock.monotonic() + 20_000, is_at_work=False),

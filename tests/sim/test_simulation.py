@@ -80,8 +80,8 @@ def plant_removal_of_what_may_be_named(monkeypatch):
     """Remove the packs of a failed commit without a look whether the point is there."""
 
     def abort(self):
-        for name in self._sender._put:
-            self._store.delete(name)
+        for pack in self._sender.packs():
+            self._store.delete(pack.name)
         self._close()
 
     monkeypatch.setattr(Sink, "abort", abort)
