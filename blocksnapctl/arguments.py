@@ -13,7 +13,7 @@ from blocksnapd.units import parse_duration, parse_share
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_VALUED: Final = ("--socket", "--repo", "--timeout")
+_VALUED: Final = ("--socket", "--repo", "--timeout", "--target")
 
 EPILOG: Final = """\
 VOLUME is VG/LV or an absolute path. POINT is the start of an id, latest:VOLUME, VOLUME@latest or
@@ -30,15 +30,19 @@ found, 12 refused by a guard, 13 done with warnings, 14 data does not match its 
 def passed_on(argv: Sequence[str]) -> list[str]:
     """Return what to start the daemon program with; empty when the verb is not one of its.
 
-    It gets the rest of the line as it is, and --json also when that stands before the verb.
+    It gets the rest of the line as it is, and --json also when that stands before the verb. The
+    status of a receiver's directory, ``--target DIR status``, is its ``receive --status``.
     """
     position = 0
     while position < len(argv) and argv[position].startswith("-"):
         position += 2 if argv[position] in _VALUED else 1
-    rest = list(argv[position:])
-    if not rest or rest[0] not in PASSED_ON:
+    before, rest = argv[:position], list(argv[position:])
+    if rest[:1] == ["status"] and "--target" in before[:-1]:
+        root = before[before.index("--target") + 1]
+        rest = ["receive", "--status", "--root", root, *rest[1:]]
+    elif not rest or rest[0] not in PASSED_ON:
         return []
-    return [*rest, *(["--json"] if "--json" in argv[:position] else [])]
+    return [*rest, *(["--json"] if "--json" in before else [])]
 
 
 def parse(argv: Sequence[str], *, socket_path: str | None) -> argparse.Namespace:
@@ -47,7 +51,11 @@ def parse(argv: Sequence[str], *, socket_path: str | None) -> argparse.Namespace
     Raises:
         SystemExit: 2 after a complaint, 0 after --help or --version.
     """
-    return make_parser(socket_path or DEFAULT_SOCKET).parse_args(argv)
+    parser = make_parser(socket_path or DEFAULT_SOCKET)
+    found = parser.parse_args(argv)
+    if found.target is not None:
+        parser.error("--target is for a receiver: --target DIR status, in that order")
+    return found
 
 
 def _duration(text: str) -> float:
@@ -116,6 +124,9 @@ def make_parser(socket_path: str) -> argparse.ArgumentParser:
     )
     _globals(parser, socket_path=socket_path)
     parser.add_argument("--version", action="version", version=f"blocksnapctl {__version__}")
+    parser.add_argument(
+        "--target", metavar="DIR", help="with status, on a receiver: all that it keeps there"
+    )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
 
     def verb(name: str, text: str, *aliases: str) -> argparse.ArgumentParser:

@@ -70,7 +70,8 @@ class Host(Frozen):
 
     ``quota`` is in bytes of objects, None: the disk is the limit. ``floor_s``: so long after a
     point arrived here nothing forgets it. ``keep``: what rounds of maintenance keep, for which
-    they need ``maintenance_key``; empty: everything. ``is_blocked``: nobody speaks for this host
+    they need ``maintenance_key``; empty: everything. ``rpo_s``: whose newest point is older is
+    told of as late; None: nobody judges. ``is_blocked``: nobody speaks for this host
     any more. ``may_maintain``: maintainers' certificates count, which may delete what is older
     than the floor.
     """
@@ -79,6 +80,7 @@ class Host(Frozen):
     floor_s: Duration | None = Field(default=None, alias="floor")
     maintenance_key: AbsolutePath | None = None
     keep: Annotated[tuple[KeepRule, ...], Field(strict=False)] = ()
+    rpo_s: Duration | None = Field(default=None, alias="rpo")
     is_blocked: bool = Field(default=False, alias="blocked")
     may_maintain: bool = Field(default=False, alias="remote_maintenance")
 

@@ -56,11 +56,24 @@ def test_events_since_may_be_negative() -> None:
         (["--timeout", "1s", "-v", "cow", "create"], ["cow", "create"]),
         (["--json", "doctor"], ["doctor", "--json"]),
         (["doctor", "--fix", "--json"], ["doctor", "--fix", "--json"]),
+        (["--json", "--target", "/r", "status"], ["receive", "--status", "--root", "/r", "--json"]),
+        (
+            ["--target", "/r", "status", "--config", "c"],
+            ["receive", "--status", "--root", "/r", "--config", "c"],
+        ),
+        (["--target", "/r", "points"], []),
         *[([verb], [verb]) for verb in PASSED_ON],
     ],
 )
 def test_passed_on(argv: list[str], wanted: list[str]) -> None:
     assert passed_on(argv) == wanted
+
+
+def test_a_receiver_s_directory_has_nothing_but_a_status(capsys) -> None:
+    for argv in (["--target", "/r", "points"], ["--target=/r", "status"]):
+        with pytest.raises(SystemExit):
+            parse(argv, socket_path=None)
+        assert "--target DIR status" in capsys.readouterr().err
 
 
 def test_prune() -> None:
