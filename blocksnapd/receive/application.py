@@ -114,8 +114,11 @@ class Application:
                     response = await answer(asked)
             except BlocksnapError as error:
                 code, response = error.code, _problem(error)
-            except (ConnectionError, asyncio.CancelledError):
-                raise  # the source is gone
+            except ConnectionError:
+                # Networks break every day: a line, not a stack. Nobody hears the answer.
+                log.info("%s: the connection ended within %s", _who(asked), verb)
+                code, response = "E-GONE", web.Response(status=400)
+                response.force_close()
             except Exception as error:
                 log.exception("%s failed in a way nobody thought of", verb)
                 code, response = "E-INTERNAL", _problem(_internal(error))
@@ -222,6 +225,10 @@ class Application:
     def _offset(self, request: web.Request) -> float | None:
         said = parse_seconds(request.headers.get(TIME_HEADER))
         return None if said is None else said - self._now()
+
+
+def _who(asked: Asked | None) -> str:
+    return f"host {asked.caller.host}" if asked else "somebody"
 
 
 async def _outlive(request: web.Request) -> None:
