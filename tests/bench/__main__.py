@@ -13,6 +13,8 @@ MEASUREMENTS = (
     "bench_export",
     "bench_compare",
     "bench_open",
+    "bench_network",
+    "bench_fleet",
 )
 
 
