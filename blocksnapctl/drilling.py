@@ -17,7 +17,6 @@ from blocksnapctl import render_drill
 from blocksnapctl.choosing import found_point, repository_of, selector_of
 from blocksnapctl.client import ProblemError, WaitOverError
 from blocksnapctl.following import last_of, wait_over
-from blocksnapctl.paging import write_page
 from blocksnapctl.zone import local_now
 from blocksnapd.control.messages import (
     EXIT_FAILED,
@@ -152,6 +151,8 @@ def report(context: Context) -> int:
         out.say(f"Only drills that were made without the daemon are listed: {error.message}")
     found.sort(key=lambda drill: drill["ended"])
     if arguments.html is not None:
+        from blocksnapctl.paging import write_page  # loads what most commands do without
+
         return write_page(context, found)
     undrilled = _undrilled(context, found, arguments.volume) if is_known else []
     if out.as_json:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from blocksnapctl.arguments import _Verb
 
-PASSED_ON: Final = ("init", "doctor", "cow", "config", "pair", "pair-code", "revoke")
+PASSED_ON: Final = ("init", "volumes", "doctor", "cow", "config", "pair", "pair-code", "revoke")
 
 
 def operating(verb: _Verb) -> None:
@@ -42,6 +42,7 @@ def _passed_on(verb: _Verb) -> None:
     init.add_argument("url", metavar="URL")
     init.add_argument("--keys", metavar="DIR", required=True, help="where the key files go")
     init.add_argument("--passphrase", action="store_true", help="seal restore.key with one")
+    volumes = verb("volumes", "List this host's block volumes, and the TOML that protects each.")
     doctor = verb("doctor", "Find what is half done or endangers the host; with --fix repair it.")
     doctor.add_argument("--fix", action="store_true", help="repair what can be repaired")
     cow = verb("cow", "Make, attach or remove the configured COW space.")
@@ -63,7 +64,7 @@ def _passed_on(verb: _Verb) -> None:
         added.add_argument(
             "--role", choices=["source", "reader", "maintainer"], help="default: source"
         )
-    for added in (doctor, cow, config):
+    for added in (volumes, doctor, cow, config):
         _file(added)
 
 

@@ -5,6 +5,7 @@ blocksnapd check [--config FILE]                    check the configuration
 blocksnapd config check|show|diff|schema [--config FILE]   check it, show what holds or differs
 blocksnapd init URL --keys DIR [--passphrase] [--credentials FILE]   make a repository and its keys
 blocksnapd cow create|attach|remove [NAME]          the configured COW space
+blocksnapd volumes [--json|--plain] [--config FILE]   what this host has to protect
 blocksnapd doctor [--fix] [--config FILE]           find and repair half-done states
 blocksnapd maintain [--json] [TARGET ...]           merge, prune, collect, verify now
 blocksnapd maintain URL --key FILE [--keep RULE ...]   the same without a configuration
@@ -97,23 +98,20 @@ def _parser() -> argparse.ArgumentParser:
 
     add("run", _run, "protect the configured volumes (the default)")
     add("check", _check, "check the configuration, change nothing")
-    config = add(
-        "config", _config, "check the configuration, show what holds, differs, may be written"
-    )
+    config = add("config", _config, "check it, show what holds, what differs, what may be written")
     config.add_argument("action", choices=["check", "show", "diff", "schema"])
     config.add_argument("--json", action="store_true", help="one JSON document")
     init = add("init", _init, "make a repository and its keys")
-    init.add_argument(
-        "url", help="a directory that is empty or does not exist yet, or s3://bucket/prefix"
-    )
+    init.add_argument("url", help="a directory that is empty or new, or s3://bucket/prefix")
     init.add_argument("--credentials", metavar="FILE", help=_CREDENTIALS)
     init.add_argument("--keys", required=True, metavar="DIR", help="where the key files go")
-    init.add_argument(
-        "--passphrase", action="store_true", help="seal restore.key with a passphrase (asked for)"
-    )
+    init.add_argument("--passphrase", action="store_true", help="seal restore.key (asked for)")
     cow = add("cow", _cow, "set up, attach or remove the configured COW space")
     cow.add_argument("verb", choices=["create", "attach", "remove"])
     cow.add_argument("name", nargs="*", help="of [cow.NAME]; all of them when left out")
+    volumes = add("volumes", _volumes, "list this host's block volumes and the TOML for each")
+    volumes.add_argument("--json", action="store_true", help="one JSON document")
+    volumes.add_argument("--plain", action="store_true", help="fields with tabs between")
     doctor = add("doctor", _doctor, "find half-done states; with --fix repair them")
     doctor.add_argument("--fix", action="store_true")
     maintain = add("maintain", _maintain, "merge, prune, collect and verify repositories, once")
@@ -257,6 +255,13 @@ def _cow(arguments: argparse.Namespace) -> None:
         done = asyncio.run(verbs[arguments.verb](Lvm(), space))
         for sentence in done or [f"Nothing to do for COW space {name}."]:
             print(sentence)
+
+
+def _volumes(arguments: argparse.Namespace) -> int:
+    from blocksnapd.service.survey import survey
+
+    as_json, as_plain = arguments.json, arguments.plain
+    return asyncio.run(survey(arguments.config, as_json=as_json, as_plain=as_plain))
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

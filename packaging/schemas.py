@@ -24,7 +24,8 @@ DOCUMENTS: Final[dict[str, Any]] = {
     "runs": documents.Runs, "run": messages.Run, "event": messages.Event,
     "volume": messages.VolumeStatus, "plan": messages.Plan, "started": messages.Started,
     "reloaded": documents.Reloaded, "config": documents.ConfigTold, "drill": drill_messages.Drill,
-    "error": messages.Problem, "views-ended": pause_messages.EndedViews,
+    "error": messages.Problem, "host-volumes": documents.HostVolumes,
+    "views-ended": pause_messages.EndedViews,
 }  # fmt: skip
 
 

@@ -63,6 +63,37 @@ class FilesLine(TypedDict, total=False):
     note: str
 
 
+class HostVolume(TypedDict):
+    """A block volume of a host; sizes in bytes, rates in bytes a second, None where unknown.
+
+    ``write_rate`` is what was written just now, ``write_rate_since_boot`` the average since then.
+    ``vg_free`` is the room of its volume group outside of COW space, ``cow_free`` that on it.
+    ``no_snapshot`` says why it can only be compared; ``toml`` is empty for one that is protected.
+    """
+
+    volume: str
+    device: str
+    size: int
+    filesystem: str
+    mounts: list[str]
+    write_rate: float | None
+    write_rate_since_boot: float | None
+    vg: str
+    vg_free: int | None
+    cow_free: int | None
+    no_snapshot: str
+    protected: bool
+    toml: str
+
+
+class HostVolumes(TypedDict):
+    """``volumes``: the host's block volumes; the rate of now is of the last ``looked_s``."""
+
+    schema: int
+    looked_s: float
+    volumes: list[HostVolume]
+
+
 class ConfigTold(TypedDict):
     """GET /v1/config: every setting that holds, by its dotted name; keys are named, not shown."""
 

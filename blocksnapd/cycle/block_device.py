@@ -20,6 +20,7 @@ import stat
 from dataclasses import dataclass
 
 from blocksnapd.errors import HostError
+from blocksnapd.units import SECTOR_SIZE
 
 DEPTH_MAX = 64
 
@@ -72,6 +73,12 @@ class Topology:
             base = os.path.dirname(os.path.realpath(base))
         text = _text(os.path.join(base, "queue/logical_block_size"))
         return int(text) if text.isdigit() else 512
+
+    def written(self, devno: str) -> int | None:
+        """Return the bytes that were written to a device since boot; None: it is not there."""
+        fields = _text(self._at(devno, "stat")).split()
+        is_told = len(fields) > 6 and fields[6].isdigit()  # kernel: Documentation/block/stat.rst
+        return int(fields[6]) * SECTOR_SIZE if is_told else None
 
     def loops_on(self, path: str) -> list[str]:
         """Return the loop devices (numbers) whose file is ``path``."""

@@ -89,6 +89,7 @@ def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
         (["doctor", "--fix"], "doctor --fix"),
         (["--socket", "status", "doctor"], "doctor"),
         (["-v", "cow", "create", "--json", "x"], "cow create --json x"),
+        (["--json", "--plain", "volumes"], "volumes --json --plain"),
         (["init", "--help"], "init --help"),
         (["config", "check", "--config", "/x"], "config check --config /x"),
     ],
