@@ -30,12 +30,8 @@ found, 12 refused by a guard, 13 done with warnings, 14 data does not match its 
 def passed_on(argv: Sequence[str]) -> list[str]:
     """Return what to start the daemon program with; empty when the verb is not one of its.
 
-<<<<<<< HEAD
-    It gets the rest of the line as it is, and --json also when that stands before the verb. The
-    status of a receiver's directory, ``--target DIR status``, is its ``receive --status``.
-=======
     It gets the rest of the line as it is, and also --json and --plain that stand before the verb.
->>>>>>> ccaf29b (List the host's block volumes, with the TOML that protects each)
+    The status of a receiver's directory, ``--target DIR status``, is its ``receive --status``.
     """
     position = 0
     while position < len(argv) and argv[position].startswith("-"):
@@ -47,21 +43,6 @@ def passed_on(argv: Sequence[str]) -> list[str]:
     elif not rest or rest[0] not in PASSED_ON:
         return []
     return [*rest, *(how for how in ("--json", "--plain") if how in before)]
-    """
-    position = 0
-    while position < len(argv) and argv[position].startswith("-"):
-        position += 2 if argv[position] in _VALUED else 1
-    before, rest = argv[:position], list(argv[position:])
-    if rest[:1] == ["status"] and "--target" in before[:-1]:
-        root = before[before.index("--target") + 1]
-        rest = ["receive", "--status", "--root", root, *rest[1:]]
-    elif not rest or rest[0] not in PASSED_ON:
-        return []
-<<<<<<< HEAD
-    return [*rest, *(["--json"] if "--json" in before else [])]
-=======
-    return [*rest, *(how for how in ("--json", "--plain") if how in argv[:position])]
->>>>>>> ccaf29b (List the host's block volumes, with the TOML that protects each)
 
 
 def parse(argv: Sequence[str], *, socket_path: str | None) -> argparse.Namespace:

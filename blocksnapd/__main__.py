@@ -110,15 +110,14 @@ def _parser() -> argparse.ArgumentParser:
     cow.add_argument("verb", choices=["create", "attach", "remove"])
     cow.add_argument("name", nargs="*", help="of [cow.NAME]; all of them when left out")
     volumes = add("volumes", _volumes, "list this host's block volumes and the TOML for each")
-    volumes.add_argument("--json", action="store_true", help="one JSON document")
-    volumes.add_argument("--plain", action="store_true", help="fields with tabs between")
     doctor = add("doctor", _doctor, "find half-done states; with --fix repair them")
     doctor.add_argument("--fix", action="store_true")
+    for one in (volumes, doctor):
+        one.add_argument("--json", dest="form", action="store_const", const="json")
+        one.add_argument("--plain", dest="form", action="store_const", const="plain")
     maintain = add("maintain", _maintain, "merge, prune, collect and verify repositories, once")
-    maintain.add_argument(
-        "target", nargs="*",
-        help="all with a maintenance_key when left out; or one URL, which needs no configuration",
-    )  # fmt: skip
+    text = "all with a maintenance_key when left out; or one URL, without a configuration"
+    maintain.add_argument("target", nargs="*", help=text)
     maintain.add_argument("--key", metavar="FILE", help="with a URL: its maintenance.key")
     maintain.add_argument("--credentials", metavar="FILE", help=_CREDENTIALS)
     maintain.add_argument(
@@ -260,15 +259,14 @@ def _cow(arguments: argparse.Namespace) -> None:
 def _volumes(arguments: argparse.Namespace) -> int:
     from blocksnapd.service.survey import survey
 
-    as_json, as_plain = arguments.json, arguments.plain
-    return asyncio.run(survey(arguments.config, as_json=as_json, as_plain=as_plain))
+    return asyncio.run(survey(arguments.config, arguments.form))
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
     from blocksnapd.config import load
     from blocksnapd.service.checkup import checkup
 
-    return asyncio.run(checkup(load(arguments.config), fix=arguments.fix))
+    return asyncio.run(checkup(load(arguments.config), fix=arguments.fix, form=arguments.form))
 
 
 def _maintain(arguments: argparse.Namespace) -> int:

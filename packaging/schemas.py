@@ -24,7 +24,7 @@ DOCUMENTS: Final[dict[str, Any]] = {
     "runs": documents.Runs, "run": messages.Run, "event": messages.Event,
     "volume": messages.VolumeStatus, "plan": messages.Plan, "started": messages.Started,
     "reloaded": documents.Reloaded, "config": documents.ConfigTold, "drill": drill_messages.Drill,
-    "error": messages.Problem, "host-volumes": documents.HostVolumes,
+    "error": messages.Problem, "checkup": documents.Checkup, "host-volumes": documents.HostVolumes,
     "views-ended": pause_messages.EndedViews,
 }  # fmt: skip
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING
 
+import jsonschema
 import pytest
 
 from blocksnapd import __version__
 from blocksnapd.__main__ import main
+from tests.test_schemas import shipped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,6 +86,15 @@ def test_doctor_without_snapshots_looks_at_the_targets(
     said = capsys.readouterr().out
     assert "[E-REPO-MISSING]" in said
     assert said.endswith("1 thing is not right\n")
+    assert main(["doctor", "--json", "--config", config]) == 1
+    document = json.loads(capsys.readouterr().out)
+    jsonschema.validate(document, shipped("checkup"))
+    found = document["findings"]
+    assert [(f["code"], f["about"], f["fixable"]) for f in found] == [
+        ("E-REPO-MISSING", "near", False)
+    ]
+    assert main(["doctor", "--plain", "--config", config]) == 1
+    assert capsys.readouterr().out.split("\t")[0] == "E-REPO-MISSING"
     assert main(["init", str(tmp_path / "repository"), "--keys", str(tmp_path / "keys")]) == 0
     capsys.readouterr()
     assert main(["doctor", "--config", config]) == 0

@@ -94,6 +94,29 @@ class HostVolumes(TypedDict):
     volumes: list[HostVolume]
 
 
+class CheckupFinding(TypedDict):
+    """A thing that is not right: ``about`` a volume or target, empty for the host itself.
+
+    ``code`` is what ``explain`` knows; ``fixable`` whether ``doctor --fix`` repairs it.
+    """
+
+    code: str
+    about: str
+    message: str
+    effect: str
+    hint: str
+    fixable: bool
+
+
+class Checkup(TypedDict):
+    """``doctor``: what it repaired, in sentences, and what is not right (still, if ``fixed``)."""
+
+    schema: int
+    fixed: bool
+    done: list[str]
+    findings: list[CheckupFinding]
+
+
 class ConfigTold(TypedDict):
     """GET /v1/config: every setting that holds, by its dotted name; keys are named, not shown."""
 

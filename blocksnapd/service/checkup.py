@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
-from blocksnapd.control.messages import EXIT_FAILED, EXIT_OK
+from blocksnapd.control.messages import EXIT_FAILED, EXIT_OK, SCHEMA
 from blocksnapd.cycle import doctor
 from blocksnapd.cycle.lvm import Lvm
 from blocksnapd.cycle.lvm_text import VolumeName
@@ -15,41 +16,80 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from blocksnapd.config import Config
+    from blocksnapd.control.documents import Checkup, CheckupFinding
+    from blocksnapd.cycle.doctor import Finding
 
 
-async def checkup(config: Config, *, fix: bool) -> int:
-    """Print what is found and done; return 0 when everything is right, 1 when something is not."""
-    lvm, bad = Lvm(), 0
+async def checkup(config: Config, *, fix: bool, form: str | None = None) -> int:
+    """Print what is found and done; return 0 when everything is right, 1 when something is not.
+
+    Args:
+        config: what is to be looked at.
+        fix: repair what can be repaired.
+        form: ``json`` for one document, ``plain`` for fields with tabs between, None for people.
+    """
+    found = await _looked(config, fix=fix)
+    if form == "json":
+        print(json.dumps(found))
+    elif form == "plain":
+        for one in found["findings"]:
+            print(
+                "\t".join((one["code"], one["about"], one["message"], one["effect"], one["hint"]))
+            )
+    else:
+        print("\n".join([*found["done"], *map(_sentence, found["findings"]), _summary(found)]))
+    return EXIT_FAILED if found["findings"] else EXIT_OK
+
+
+async def _looked(config: Config, *, fix: bool) -> Checkup:
+    lvm = Lvm()
+    found: Checkup = {"schema": SCHEMA, "fixed": fix, "done": [], "findings": []}
     for settings in config.volumes.values():
         if settings.cow is not None:
             volume = VolumeName.parse(settings.name)
             file = config.cow[settings.cow.space].file
             if fix:
-                bad += await _told(doctor.repair(lvm, volume, file=file))
-            bad += await _examined(lvm, volume, file)
-    for target in config.targets.values():
-        bad += await _told(reach(target))
-    count = "1 thing is" if bad == 1 else f"{bad} things are"
-    print(f"{count} not right" if bad else "everything is right")
-    return EXIT_FAILED if bad else EXIT_OK
+                await _told(found, settings.name, doctor.repair(lvm, volume, file=file))
+            await _examined(found, settings.name, doctor.examine(lvm, volume, file=file))
+    for name, target in config.targets.items():
+        await _told(found, name, reach(target))
+    return found
 
 
-async def _told(work: Awaitable[list[str]]) -> int:
+async def _told(found: Checkup, about: str, work: Awaitable[list[str]]) -> None:
     try:
-        for sentence in await work:
-            print(sentence)
+        found["done"] += await work
     except BlocksnapError as error:
-        print(f"[{error.code}] {error.sentences()}")
-        return 1
-    return 0
+        found["findings"].append(_failed(about, error))
 
 
-async def _examined(lvm: Lvm, volume: VolumeName, file: str) -> int:
+async def _examined(found: Checkup, about: str, work: Awaitable[list[Finding]]) -> None:
     try:
-        findings = await doctor.examine(lvm, volume, file=file)
+        found["findings"] += [
+            {
+                "code": one.code, "about": about, "message": one.what, "effect": one.effect,
+                "hint": one.fix, "fixable": one.fixable,
+            }
+            for one in await work
+        ]  # fmt: skip
     except BlocksnapError as error:
-        print(f"[{error.code}] {error.sentences()}")
-        return 1
-    for found in findings:
-        print(f"[{found.code}] {found.what} {found.effect} {found.fix}")
-    return len(findings)
+        found["findings"].append(_failed(about, error))
+
+
+def _failed(about: str, error: BlocksnapError) -> CheckupFinding:
+    return {
+        "code": error.code, "about": about, "message": error.message,
+        "effect": error.effect or "", "hint": error.hint or "", "fixable": False,
+    }  # fmt: skip
+
+
+def _sentence(one: CheckupFinding) -> str:
+    parts = (one["message"], one["effect"], one["hint"])
+    return f"[{one['code']}] {' '.join(p for p in parts if p)}"
+
+
+def _summary(found: Checkup) -> str:
+    count = len(found["findings"])
+    if not count:
+        return "everything is right"
+    return "1 thing is not right" if count == 1 else f"{count} things are not right"

@@ -34,22 +34,21 @@ _BLKID = ["blkid", "--probe", "--output", "value", "--match-tag", "TYPE"]
 _HEAD = ("VOLUME", "SIZE", "FS", "MOUNTED", "WRITES NOW", "SINCE BOOT", "VG FREE", "PROTECTED")
 
 
-async def survey(path: str, *, as_json: bool, as_plain: bool) -> int:
+async def survey(path: str, form: str | None) -> int:
     """Print the volumes; return the exit code.
 
     Args:
         path: the configuration; none there yet means that nothing is protected.
-        as_json: one document.
-        as_plain: fields with tabs between.
+        form: ``json`` for one document, ``plain`` for fields with tabs between, None for people.
 
     Raises:
         ConfigError: it is wrong. HostError, LvmError, NotAllowedError: the host did not tell.
     """
     config = await asyncio.to_thread(_config, path)
     found = await look(config)
-    if as_json:
+    if form == "json":
         print(json.dumps(found))
-    elif as_plain:
+    elif form == "plain":
         print("".join(_plain(v) for v in found["volumes"]), end="")
     else:
         print(_page(found["volumes"], path, has_targets=bool(config and config.targets)))
