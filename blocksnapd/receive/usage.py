@@ -3,6 +3,9 @@
 Counted by a walk through its directory when that is first asked for, and from then on by what is
 put. Maintenance is another process and frees room; so before anybody is refused, and now and then,
 the walk is made again. Thread-safe.
+
+An object counts as ``OBJECT_SIZE_MIN`` bytes at least: empty ones without end would take the disk's
+inodes from everybody.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 COUNT_AGAIN_S = 3600.0
 LOOK_AGAIN_S = 30.0  # before a refusal, but no more often
+OBJECT_SIZE_MIN = 4096
 
 
 class Usage:
@@ -50,6 +54,7 @@ class Usage:
         Raises:
             QuotaError: there is none.
         """
+        size = max(size, OBJECT_SIZE_MIN)
         with self._lock:
             used = self._fresh(COUNT_AGAIN_S)
             if used + self._reserved + size > quota:
@@ -98,6 +103,6 @@ def _bytes_below(directory: str) -> int:
 
 def _size(entry: os.DirEntry[str]) -> int:
     try:
-        return entry.stat(follow_symlinks=False).st_size
+        return max(entry.stat(follow_symlinks=False).st_size, OBJECT_SIZE_MIN)
     except FileNotFoundError:
         return 0  # collected meanwhile

@@ -18,6 +18,7 @@ from blocksnapd.errors import (
 )
 from blocksnapd.receive.caller import Caller
 from blocksnapd.receive.places import HostPlace
+from blocksnapd.receive.usage import OBJECT_SIZE_MIN
 from blocksnapd.store.files import LocalStore
 from blocksnapd.store.init import init_repository
 from blocksnapd.store.names import point_name
@@ -86,7 +87,8 @@ def test_what_is_no_point_does_not_become_one(receiver):
 def test_a_quota_is_told_before_the_bytes_are_sent(receiver):
     store = receiver.store("source")
     store.put(PACK.format(1), [b"x" * 10_000])
-    used = sum(f.stat().st_size for f in receiver.root.rglob("*") if f.is_file())
+    files = (f.stat().st_size for f in receiver.root.rglob("*") if f.is_file())
+    used = sum(max(size, OBJECT_SIZE_MIN) for size in files)
     receiver.tell(quota=f"{used + 5000} B")
     assert store.free_size() == 5000
     with pytest.raises(QuotaError, match="quota of host db01") as told:
