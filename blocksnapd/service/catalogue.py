@@ -138,6 +138,25 @@ class Catalogue:
         """Return the newest point."""
         return next(reversed(self._points.values()), None)
 
+    def surprise(self, point: RestorePoint) -> str:
+        """Return what it says of the place that this host's next point is ``point``.
+
+        Empty where it follows the newest one that is known here, or none is.
+        """
+        known = self.newest()
+        if known is None or point.seq == known["seq"] + 1:
+            return ""
+        told = f"{self._target} gave place {point.seq} of {self._volume} to a new point"
+        if point.seq <= known["seq"]:
+            return (
+                f"{told}, but {known['id']} had place {known['seq']}: it shows an older state, or "
+                "lost points. Look at its history with: blocksnapctl verify"
+            )
+        return (
+            f"{told}, but the newest one known here, {known['id']}, has place {known['seq']}: one "
+            "in between cannot be read, or somebody else has the keys of this host"
+        )
+
     async def _read(self) -> list[Point]:
         points: list[Point] = []
         try:

@@ -356,6 +356,8 @@ class VolumeTask:
         run.point, run.reason = f.point_id, f.reason
         run.changed_bytes, run.shipped_bytes = f.changed_bytes, point.shipped_bytes
         run.stored_bytes = point.stored_bytes
+        if strange := self.opened.catalogue.surprise(point):
+            self._say("place-changed", strange, severity="warning", volume=name, data={})
         try:
             self.opened.catalogue.add(point)
         except OSError as failure:

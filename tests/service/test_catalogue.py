@@ -131,3 +131,16 @@ async def test_what_a_receiver_does_not_show_is_remembered(
     assert [p["seq"] for p in again.points()] == [4, 6]
     await load(again, is_cut=True)
     assert again.points() == [], "another repository"
+
+
+@pytest.mark.parametrize(
+    ("seq", "said"),
+    [(3, ""), (2, "shows an older state"), (1, "shows an older state"), (4, "somebody else has")],
+)
+def test_a_point_that_does_not_follow_what_is_known_is_a_surprise(catalogue, seq, said) -> None:
+    assert catalogue.surprise(point(seq)) == ""  # nothing is known yet
+    for known in (1, 2):
+        catalogue.add(point(known))
+    told = catalogue.surprise(point(seq))
+    assert said in told
+    assert bool(told) == bool(said)
