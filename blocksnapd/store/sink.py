@@ -23,7 +23,9 @@ import msgspec
 import numpy as np
 
 from blocksnapd.blocks import state_add, state_sum
-from blocksnapd.errors import BlocksnapError, ObjectExistsError, RefusedError, StoreError
+from blocksnapd.errors import (
+    BlocksnapError, CondemnedError, ObjectExistsError, RefusedError, StoreError,
+)  # fmt: skip
 from blocksnapd.model import (
     KNOWN_PACK,
     NOWHERE,
@@ -187,7 +189,11 @@ class Sink:
         said, header, data = self._finished
         assert facts == said
         named = {pack.name for pack in (*self._known_packs.values(), *self._sender.packs())}
-        together(self._check_place, lambda: self._watch.look_before(header.name, named))
+        try:
+            together(self._check_place, lambda: self._watch.look_before(header.name, named))
+        except CondemnedError:
+            self._forget_log()  # or whoever goes on would be refused for the same packs
+            raise
         self._may_exist = True
         self._stored += self._store.put(header.name, [data])
         self._forget_log()

@@ -92,7 +92,8 @@ class Source:
             self._memory = Remembered()  # the disk with the source's state was lost
             self._world.tell("the source forgot where its content lies")
         store = self._world.process(16, 3) if is_faulty else self._world.place.process()
-        allowed = (CondemnedError,) if meanwhile else ()
+        # Time passed since the session began, and a collection may have thought it dead.
+        allowed = (CondemnedError,) if meanwhile or self._log.exists() else ()
         self._world.attempt(
             f"commit {point_id}", store, lambda: self._run(store, point_id, image, meanwhile),
             allowed,

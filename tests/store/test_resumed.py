@@ -173,6 +173,7 @@ def test_a_collection_in_between_is_seen(lab):
         sink.commit(lab.facts("delta", 2))
     sink.abort()
     assert lab.writer.newest(VOLUME).seq == 1
+    assert attempt(lab) is not None, "nobody goes on from what was refused"
 
 
 def test_no_more_are_lost_than_were_under_way(lab):
