@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from blocksnapd.errors import RepositoryFormatError, UsageError
+from blocksnapd.errors import BlocksnapError, ObjectExistsError, RepositoryFormatError, UsageError
 
 NAME_SIZE_MAX = 512
 REPOSITORY_NAME = "repo.json"
@@ -255,3 +255,21 @@ def _matched(pattern: re.Pattern[str], name: str, what: str) -> re.Match[str]:
     if match is None:
         raise RepositoryFormatError(f"{name[:140]!r} is not the name of {what}")
     return match
+
+
+def check_free(name: str, seq: int, point_id: str) -> None:
+    """Make sure that the point named ``name`` leaves room for ``seq`` and ``point_id``.
+
+    Raises:
+        ObjectExistsError: it takes the place, comes after it, or has the id.
+    """
+    try:
+        taken = parse_point_name(name)
+    except BlocksnapError:
+        return  # not a point; verify reports it
+    if taken.seq >= seq or taken.point_id == point_id:
+        raise ObjectExistsError(
+            f"point {taken.point_id} already has place {taken.seq} of volume {taken.volume_id}",
+            effect=f"{point_id} was not committed; nothing was changed.",
+            hint="Look at the newest point and go on from it.",
+        )

@@ -36,6 +36,7 @@ from blocksnapd.store.keys import (
     load_source,
 )
 from blocksnapd.store.names import (
+    check_free,
     check_point_id,
     is_point_name,
     packs_prefix,
@@ -51,7 +52,7 @@ from blocksnapd.store.redirect import Redirected
 from blocksnapd.store.repacked import MovedPacks, Relocated
 from blocksnapd.store.seal import digest
 from blocksnapd.store.session_log import open_log
-from blocksnapd.store.sink import Sink, check_free
+from blocksnapd.store.sink import Sink
 from blocksnapd.store.stack import open_point
 from blocksnapd.store.verify import ObjectCheck, Verifier, VerifyReport
 

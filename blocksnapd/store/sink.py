@@ -24,7 +24,9 @@ import numpy as np
 
 from blocksnapd.blocks import state_add, state_sum
 from blocksnapd.errors import (
-    BlocksnapError, CondemnedError, ObjectExistsError, RefusedError, StoreError,
+    CondemnedError,
+    RefusedError,
+    StoreError,
 )  # fmt: skip
 from blocksnapd.model import (
     KNOWN_PACK,
@@ -34,7 +36,7 @@ from blocksnapd.model import (
     PointHead,
     RestorePoint,
 )
-from blocksnapd.store.names import pack_name, parse_point_name, point_name, points_prefix
+from blocksnapd.store.names import check_free, pack_name, point_name, points_prefix
 from blocksnapd.store.pack_records import pack_ref_record, unpack_ref_record
 from blocksnapd.store.pack_sender import PackSender
 from blocksnapd.store.pack_writer import Batch, PackWriter
@@ -378,21 +380,3 @@ class Sink:
         self._sender.close(cancel=False)
         self._log.close()
         self._lock.release()
-
-
-def check_free(name: str, seq: int, point_id: str) -> None:
-    """Make sure that the point named ``name`` leaves room for ``seq`` and ``point_id``.
-
-    Raises:
-        ObjectExistsError: it takes the place, comes after it, or has the id.
-    """
-    try:
-        taken = parse_point_name(name)
-    except BlocksnapError:
-        return  # not a point; verify reports it
-    if taken.seq >= seq or taken.point_id == point_id:
-        raise ObjectExistsError(
-            f"point {taken.point_id} already has place {taken.seq} of volume {taken.volume_id}",
-            effect=f"{point_id} was not committed; nothing was changed.",
-            hint="Look at the newest point and go on from it.",
-        )
