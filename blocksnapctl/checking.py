@@ -2,7 +2,8 @@
 
 One line, exit codes 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN and no others. A volume is critical
 when it is late or has no point, a warning when it fails, has a warned-of share of its RPO behind
-it, or is paused. Source: the Monitoring Plugins Development Guidelines, for line and ``perfdata``.
+it, is paused, or its COW device was lost or will be full before the time of a cycle is over.
+Source: the Monitoring Plugins Development Guidelines, for line and ``perfdata``.
 """
 
 from __future__ import annotations
@@ -86,9 +87,24 @@ def judge(volume: VolumeStatus) -> Verdict:
         return Verdict(WARNING, f"{name} {causes[0].get('message', 'is failing')}")
     if paused:
         return Verdict(WARNING, f"{name} is paused")
+    if text_of_cow := _cow(volume):
+        return Verdict(WARNING, f"{name} {text_of_cow}")
     if exposure > WARN_SHARE * rpo and exposure > volume.get("every", 0.0):
         return Verdict(WARNING, f"{text} of rpo {format_duration(rpo)}")
     return Verdict(OK, "")
+
+
+def _cow(volume: VolumeStatus) -> str:
+    """Return how the COW device endangers the tracking: lost, or full before a cycle helps."""
+    cow = volume.get("cow")
+    if not cow:
+        return ""
+    if cow.get("is_lost"):
+        return "lost its tracking: the next run compares the whole volume"
+    full_in = cow.get("full_in")
+    if full_in is None or full_in >= volume.get("every", 0.0):
+        return ""
+    return f"fills its COW space in {format_duration(full_in)}"
 
 
 def _perf(volume: VolumeStatus) -> str:

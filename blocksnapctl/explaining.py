@@ -84,6 +84,8 @@ def of_volume(volume: VolumeStatus, now: str) -> tuple[str, Lines]:
     lines += [("effect", text) for text in _effects(volume, now)]
     lines += [("next", text) for text in _next(volume, now)]
     lines += [("do", text) for text in _advice(causes, means)]
+    if advice := (volume.get("cow") or {}).get("advice"):
+        lines.append(("do", advice))
     codes = "  ".join(dict.fromkeys(c["code"] for c in causes if "code" in c))
     return clean(head), [*lines, ("docs", f"blocksnap-explain(7)  {codes}".strip())]
 
@@ -103,6 +105,11 @@ def _effects(volume: VolumeStatus, now: str) -> Iterator[str]:
     if cow and cow["size"]:
         share, room = 100 * cow["used"] / cow["size"], format_size(cow["size"] - cow["used"])
         yield f"The COW space of its snapshot is {share:.0f}% full; {room} more can change."
+        if cow.get("is_lost"):
+            yield "The kernel gave that snapshot up: the next run compares the whole volume."
+        elif (full_in := cow.get("full_in")) is not None:
+            rate, left = format_size(cow.get("rate", 0.0)), format_duration(full_in)
+            yield f"It fills by {rate}/s: full in {left} if that goes on."
 
 
 def _next(volume: VolumeStatus, now: str) -> Iterator[str]:

@@ -80,3 +80,13 @@ async def test_volumes_runs_and_points() -> None:
         nothing = await calling("explain", "nobody", *args)
         assert (nothing.code, nothing.out) == (11, "")
         assert "explain --all" in nothing.err
+
+
+def test_a_cow_device_that_fills_or_was_lost() -> None:
+    cow = {"size": 1 << 30, "used": 1 << 29, "rate": float(1 << 20), "full_in": 512.0}
+    told = late(cow={**cow, "advice": "cow.size should be 2.0 GiB"})
+    assert "It fills by 1.0 MiB/s: full in 8m32s if that goes on." in told
+    assert "do cow.size should be 2.0 GiB" in told
+    told = late(cow={**cow, "is_lost": True})
+    assert "The kernel gave that snapshot up: the next run compares the whole volume." in told
+    assert "It fills" not in told
