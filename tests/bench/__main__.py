@@ -15,6 +15,7 @@ MEASUREMENTS = (
     "bench_open",
     "bench_network",
     "bench_fleet",
+    "bench_status",
 )
 
 
