@@ -83,7 +83,15 @@ class Context:
 
 
 def status(context: Context) -> int:
-    """Show whether the volumes are protected."""
+    """Show whether the volumes are protected; with --watch again and again."""
+    if not context.arguments.watch:
+        return _status(context)
+    from blocksnapctl import watching  # one look has no use for it
+
+    return watching.watch(context, _status)
+
+
+def _status(context: Context) -> int:
     found = cast("Status", context.daemon.get("status"))
     wanted = context.arguments.volumes
     if wanted:

@@ -12,7 +12,7 @@ from blocksnapd.control.messages import failed_exit_code
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import TextIO
 
     from blocksnapd.control.messages import Problem
@@ -44,12 +44,13 @@ class Output:
             and not self.is_quiet and not self.as_json
         )  # fmt: skip
         self._has_progress = False
+        self.framed: Callable[[str], str] = str  # how a page stands among others
 
     def data(self, text: str) -> None:
         """Print what was asked for."""
         self._clear()
         if text:
-            self._stdout.write(text if text.endswith("\n") else f"{text}\n")
+            self._stdout.write(self.framed(text if text.endswith("\n") else f"{text}\n"))
             self._stdout.flush()
 
     def document(self, value: Mapping[str, Any]) -> None:
