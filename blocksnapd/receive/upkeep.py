@@ -45,7 +45,7 @@ def round_argv(root: str, host: Host) -> list[str]:
     """Return the command that maintains the directory ``root``."""
     keep = [word for rule in host.keep for word in ("--keep", rule.text)]
     key = host.maintenance_key or ""
-    return [sys.executable, "-m", "blocksnapd", "maintain", root, "--key", key, *keep]
+    return [sys.executable, "-P", "-m", "blocksnapd", "maintain", root, "--key", key, *keep]
 
 
 class Upkeep:

@@ -189,7 +189,16 @@ class DrillTask:
             self._runs.finish(run, "warning" if run.warnings else "success")
 
     async def _drill(self, volume: str, point: str) -> Drill:
-        argv = [sys.executable, "-m", "blocksnapd", "--config", self._config.path, "drill", volume]
+        argv = [
+            sys.executable,
+            "-P",
+            "-m",
+            "blocksnapd",
+            "--config",
+            self._config.path,
+            "drill",
+            volume,
+        ]
         argv += [point] if point else []
         try:
             ended = await process.run(argv, timeout_s=DRILL_S_MAX)

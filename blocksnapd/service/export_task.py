@@ -76,7 +76,16 @@ class ExportTask:
 
     async def _serve(self, name: str) -> str:
         """Run one to its end; return why that came."""
-        argv = [sys.executable, "-m", "blocksnapd", "--config", self._config.path, "export", name]
+        argv = [
+            sys.executable,
+            "-P",
+            "-m",
+            "blocksnapd",
+            "--config",
+            self._config.path,
+            "export",
+            name,
+        ]
         try:
             ended = await process.run(argv, timeout_s=EXPORT_S_MAX)
         except OSError as error:

@@ -70,7 +70,7 @@ class MaintenanceTask:
     async def maintain(self, target: str) -> None:
         """Maintain one target now; never raises what maintenance can meet."""
         argv = [
-            sys.executable, "-m", "blocksnapd", "--config", self._config.path,
+            sys.executable, "-P", "-m", "blocksnapd", "--config", self._config.path,
             "maintain", "--json", target,
         ]  # fmt: skip
         try:
