@@ -283,6 +283,11 @@ FINDINGS: Final = {
         "If that file's disk is missing at boot, the boot stops in the emergency shell.",
         "Add 'nofail' to that line, and enable the unit that attaches the COW space.",
     ),
+    "UNFINISHED": Explanation(
+        "A restore made a logical volume and has not filled it: it is under way, or was stopped.",
+        "That volume holds only a part of a point. The protected volumes are untouched.",
+        "Run the same restore again, it goes on where it was; or remove the volume: lvremove.",
+    ),
     "SUSPENDED": Explanation(
         "A device of the volume is suspended: whoever took a snapshot died half-way.",
         "Every writer to the volume hangs.",
