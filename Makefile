@@ -14,8 +14,9 @@ TYPED_TESTS := tests/conftest.py tests/tidy.py tests/lab/machine.py tests/lab/gu
   packaging/man/make.py packaging/deb/bundle.py systemd/system-generators/blocksnap-cow-generator
 # For the tests to choose: make test ARGS='-k extents'
 ARGS ?=
-# Tests that run at once: most wait for a guest's kernel. Each guest may take 1 GiB.
-JOBS ?= $(shell nproc | awk '{ print $$1 < 8 ? $$1 : 8 }')
+# Tests that run at once, one more than there are processors: many wait for the kernel of a guest, which
+# takes up to 1 GiB each.
+JOBS ?= $(shell nproc | awk '{ print $$1 < 7 ? $$1 + 1 : 8 }')
 
 .PHONY: help setup deb demo test test-long bench man completion schemas lint format clean
 
