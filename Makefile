@@ -17,6 +17,7 @@ ARGS ?=
 # Tests that run at once, one more than there are processors: many wait for the kernel of a guest, which
 # takes up to 1 GiB each.
 JOBS ?= $(shell nproc | awk '{ print $$1 < 7 ? $$1 + 1 : 8 }')
+AT_ONCE = -n $(JOBS) --dist load --maxschedchunk 1
 
 .PHONY: help setup deb demo test test-long bench man completion schemas lint format clean
 
@@ -32,12 +33,12 @@ demo: setup ## the whole story on a real kernel, in a user-mode Linux guest; HER
 
 test: lint ## lint, then every test, also those in the lab; ARGS='...' goes to pytest
 	@packaging/dev/setup chromium
-	@$(PYTHON) -m pytest -m 'not long' -n $(JOBS) --dist worksteal $(ARGS)
+	@$(PYTHON) -m pytest -m 'not long' $(AT_ONCE) $(ARGS)
 
 test-long: lint ## every test there is, also the long ones
 	@packaging/dev/setup chromium debootstrap
 	@$(PYTHON) -m pip install -q --disable-pip-version-check --root-user-action ignore -e '.[dev,fuzz]'
-	@$(PYTHON) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	@$(PYTHON) -m pytest $(AT_ONCE) $(ARGS)
 
 bench: ## measure, beside other tools, and print ratios; ARGS=bench_store for one of them
 	@packaging/dev/setup zstd borgbackup restic

@@ -25,6 +25,11 @@ S = TypeVar("S", SeaweedFs, Rclone)
 MakeMachine = Callable[..., Machine]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what waits longest for others, so that nobody waits for it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("lab") is None)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip lab tests aloud where the lab is missing; under make, fail by name instead."""
     if item.get_closest_marker("lab") is None:
