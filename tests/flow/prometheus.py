@@ -62,7 +62,10 @@ class Prometheus:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
         with contextlib.closing(connection), contextlib.suppress(OSError):
             connection.request("GET", f"/api/v1/{path}?{urlencode(query)}")
-            answer = json.loads(connection.getresponse().read())
+            reply = connection.getresponse()
+            if reply.status == 503:
+                return None  # it listens before it is ready
+            answer = json.loads(reply.read())
             assert answer["status"] == "success", answer
             return answer["data"]
         return None
