@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from blocksnapd.errors import FormatError
 from blocksnapd.store.names import (
+    is_of,
     parse_layer_name,
     parse_manifest_name,
     parse_pack_name,
@@ -94,28 +94,20 @@ def garbage(
     def has_expired(name: str) -> bool:
         return (
             name not in kept
-            and _is(parse_point_name, name)
+            and is_of(parse_point_name, name)
             and (parse_point_name(name).seq <= newest)
         )
 
-    dead = [n for n in there.packs if n not in packs.used and _is(parse_pack_name, n)]
+    # What has a name of another kind is none of ours: it is kept, and verify reports it.
+    dead = [n for n in there.packs if n not in packs.used and is_of(parse_pack_name, n)]
     return Named(
         packs=tuple(n for n in dead if n not in moved),
         replaced=tuple(n for n in dead if n in moved),
         points=tuple(filter(has_expired, there.points)),
         layers=tuple(
             n for n in there.layers
-            if n not in layers and n not in found.needed and _is(parse_layer_name, n)
+            if n not in layers and n not in found.needed and is_of(parse_layer_name, n)
         ),
-        manifests=tuple(n for n in there.manifests if _is(parse_manifest_name, n)),
+        manifests=tuple(n for n in there.manifests if is_of(parse_manifest_name, n)),
         collections=there.collections,
     )  # fmt: skip
-
-
-def _is(parse: Callable[[str], object], name: str) -> bool:
-    # What has a name of another kind is none of ours: it is kept, and verify reports it.
-    try:
-        parse(name)
-    except FormatError:
-        return False
-    return True

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from blocksnapd.config_model import HOST_NAME
-from blocksnapd.errors import FormatError, StoreRefusedError
+from blocksnapd.errors import StoreRefusedError
 from blocksnapd.store.names import (
     REPOSITORY_NAME,
     check_name,
+    is_of,
     is_point_name,
     parse_collection_name,
     parse_pack_name,
@@ -33,7 +34,7 @@ from blocksnapd.store.point_format import POINT_SIZE_MAX
 from blocksnapd.store.repo_file import SIZE_MAX as REPOSITORY_SIZE_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
 Role: TypeAlias = Literal["source", "reader", "maintainer"]
 Verb: TypeAlias = Literal[
@@ -166,20 +167,12 @@ def _maintainer_may(verb: Verb, name: str) -> bool:
 
 def _is_own_pack(name: str) -> bool:
     # Those whose session starts with r are what maintenance repacked.
-    return _is(parse_pack_name, name) and parse_pack_name(name).session.startswith("p")
+    return is_of(parse_pack_name, name) and parse_pack_name(name).session.startswith("p")
 
 
 def _is_collection(name: str) -> bool:
-    return _is(parse_collection_name, name)
+    return is_of(parse_collection_name, name)
 
 
 def _is_damage(name: str) -> bool:
-    return _is(parse_record_name, name) and parse_record_name(name).kind in ("bad", "healed")
-
-
-def _is(parse: Callable[[str], object], name: str) -> bool:
-    try:
-        parse(name)
-    except FormatError:
-        return False
-    return True
+    return is_of(parse_record_name, name) and parse_record_name(name).kind in ("bad", "healed")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 from typing import TYPE_CHECKING
 
 from blocksnapd.errors import BlocksnapError
@@ -45,7 +44,7 @@ def round_argv(root: str, host: Host) -> list[str]:
     """Return the command that maintains the directory ``root``."""
     keep = [word for rule in host.keep for word in ("--keep", rule.text)]
     key = host.maintenance_key or ""
-    return [sys.executable, "-P", "-m", "blocksnapd", "maintain", root, "--key", key, *keep]
+    return process.own_argv("maintain", root, "--key", key, *keep)
 
 
 class Upkeep:

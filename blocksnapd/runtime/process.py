@@ -17,6 +17,7 @@ import pwd
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -91,6 +92,14 @@ def base_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     environment["PATH"] = f"{path}:/usr/sbin:/usr/bin:/sbin:/bin".lstrip(":")
     environment.update(extra or {})
     return environment
+
+
+def own_argv(*words: str) -> list[str]:
+    """Return the argv of this very program with other ``words``.
+
+    No code is looked for in the directory that we were started from.
+    """
+    return [sys.executable, "-P", "-m", "blocksnapd", *words]
 
 
 async def run(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from typing import TYPE_CHECKING, Final
 
 from blocksnapd.control.drill_messages import read_drill
@@ -189,16 +188,7 @@ class DrillTask:
             self._runs.finish(run, "warning" if run.warnings else "success")
 
     async def _drill(self, volume: str, point: str) -> Drill:
-        argv = [
-            sys.executable,
-            "-P",
-            "-m",
-            "blocksnapd",
-            "--config",
-            self._config.path,
-            "drill",
-            volume,
-        ]
+        argv = process.own_argv("--config", self._config.path, "drill", volume)
         argv += [point] if point else []
         try:
             ended = await process.run(argv, timeout_s=DRILL_S_MAX)

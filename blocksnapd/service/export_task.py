@@ -7,7 +7,6 @@ that clients of the network speak to.
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import TYPE_CHECKING, Final
 
 from blocksnapd.runtime import process
@@ -76,16 +75,7 @@ class ExportTask:
 
     async def _serve(self, name: str) -> str:
         """Run one to its end; return why that came."""
-        argv = [
-            sys.executable,
-            "-P",
-            "-m",
-            "blocksnapd",
-            "--config",
-            self._config.path,
-            "export",
-            name,
-        ]
+        argv = process.own_argv("--config", self._config.path, "export", name)
         try:
             ended = await process.run(argv, timeout_s=EXPORT_S_MAX)
         except OSError as error:

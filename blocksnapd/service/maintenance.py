@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from typing import TYPE_CHECKING, Any
 
 from blocksnapd.errors import BlocksnapError
@@ -69,10 +68,7 @@ class MaintenanceTask:
 
     async def maintain(self, target: str) -> None:
         """Maintain one target now; never raises what maintenance can meet."""
-        argv = [
-            sys.executable, "-P", "-m", "blocksnapd", "--config", self._config.path,
-            "maintain", "--json", target,
-        ]  # fmt: skip
+        argv = process.own_argv("--config", self._config.path, "maintain", "--json", target)
         try:
             ended = await process.run(argv, timeout_s=ROUND_S_MAX)
         except (BlocksnapError, OSError) as error:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from blocksnapd.errors import BusyError, HostError
 from blocksnapd.runtime import durable
+from blocksnapd.runtime.owned import open_locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,8 +25,7 @@ def state_lock(state_dir: str) -> Iterator[None]:
     """
     try:
         durable.make_dirs(state_dir)
-        path = os.path.join(state_dir, LOCK_NAME)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = open_locked(os.path.join(state_dir, LOCK_NAME))
     except OSError as error:
         raise HostError(
             f"the state directory {state_dir} cannot be used: {error.strerror}",
@@ -34,15 +33,12 @@ def state_lock(state_dir: str) -> Iterator[None]:
             hint="Name another one with [daemon] state_dir, or make this one writable for the "
             "daemon's user.",
         ) from error
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
+    if fd is None:
         raise BusyError(
             f"another daemon works with the state directory {state_dir}",
             effect="This one did not start; the other one goes on.",
             hint="Stop the other one first, or give each its own [daemon] state_dir and volumes.",
-        ) from None
+        )
     try:
         yield
     finally:

@@ -11,7 +11,6 @@ Names with a part that starts with a dot are never objects. See FORMAT.md § 2.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import threading
 import time
@@ -29,6 +28,7 @@ from blocksnapd.errors import (
     UsageError,
 )
 from blocksnapd.runtime import durable
+from blocksnapd.runtime.owned import open_locked
 from blocksnapd.store.names import check_name, is_name
 
 if TYPE_CHECKING:
@@ -178,20 +178,9 @@ class LocalStore:
         with self._told("lock", prefix):
             self._check_mounted()
             durable.make_dirs(directory)
-            path = os.path.join(directory, LOCK_NAME)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(fd)
-                raise BusyError(
-                    f"another writer is at work in {directory}",
-                    effect="Nothing was written; the snapshot goes on tracking.",
-                    hint="Wait for it, or stop the other daemon that protects this volume.",
-                ) from None
-            except BaseException:
-                os.close(fd)
-                raise
+            fd = open_locked(os.path.join(directory, LOCK_NAME))
+            if fd is None:
+                raise another_writer(f"in {directory}")
             self._clear_temps(os.path.join(directory, TEMP_DIR), time.time() + 1)
             return FileLock(fd)
 
@@ -316,6 +305,15 @@ class Upload:
             os.close(fd)
             with suppress(OSError):  # published, or costs room until the next writer clears it
                 os.unlink(self._temp)
+
+
+def another_writer(where: str) -> BusyError:
+    """Return the error for a volume that somebody writes already."""
+    return BusyError(
+        f"another writer is at work {where}",
+        effect="Nothing was written; the snapshot goes on tracking.",
+        hint="Wait for it, or stop the other daemon that protects this volume.",
+    )
 
 
 class FileLock:

@@ -6,9 +6,18 @@ See FORMAT.md § 2. Every name that goes to a store or comes from one passes ``c
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from blocksnapd.errors import BlocksnapError, ObjectExistsError, RepositoryFormatError, UsageError
+from blocksnapd.errors import (
+    BlocksnapError,
+    FormatError,
+    ObjectExistsError,
+    RepositoryFormatError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NAME_SIZE_MAX = 512
 REPOSITORY_NAME = "repo.json"
@@ -248,6 +257,15 @@ def parse_record_name(name: str) -> RecordName:
     """
     match = _matched(_RECORD, name, "a record")
     return RecordName(match[1], int(match[2], 16), match[3])
+
+
+def is_of(parse: Callable[[str], object], name: str) -> bool:
+    """Return whether ``parse``, one of the functions here, takes ``name``."""
+    try:
+        parse(name)
+    except FormatError:
+        return False
+    return True
 
 
 def _matched(pattern: re.Pattern[str], name: str, what: str) -> re.Match[str]:

@@ -10,13 +10,13 @@ nobody is writing; it waits for as long as a session may last instead.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import stat
 
-from blocksnapd.errors import BusyError, StoreError
-from blocksnapd.store.files import FileLock
+from blocksnapd.errors import StoreError
+from blocksnapd.runtime.owned import open_locked
+from blocksnapd.store.files import FileLock, another_writer
 
 _SYSTEM_DIR = "/run/blocksnap"
 
@@ -32,26 +32,15 @@ def lock_on_host(url: str, prefix: str) -> FileLock:
     try:
         _make_own(os.path.dirname(directory))
         _make_own(directory)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(os.path.join(directory, name), flags, 0o600)
+        fd = open_locked(os.path.join(directory, name), flags=os.O_NOFOLLOW)
     except OSError as error:
         raise StoreError(
             f"the lock of the writer could not be made in {directory}: {error.strerror or error}",
             effect="Nothing was written; the snapshot goes on tracking.",
             hint="Make that directory one that this user alone can write to.",
         ) from error
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise BusyError(
-            f"another writer is at work in {prefix} of {url}",
-            effect="Nothing was written; the snapshot goes on tracking.",
-            hint="Wait for it, or stop the other daemon that protects this volume.",
-        ) from None
-    except BaseException:
-        os.close(fd)
-        raise
+    if fd is None:
+        raise another_writer(f"in {prefix} of {url}")
     return FileLock(fd, is_everywhere=False)
 
 

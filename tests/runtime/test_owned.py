@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from blocksnapd.runtime.owned import OwnedFd
+from blocksnapd.runtime.owned import OwnedFd, open_locked
 
 
 class Held(OwnedFd):
@@ -34,3 +34,18 @@ def test_it_is_closed_once_and_also_after_an_error():
     held.close()
     os.fstat(other)
     os.close(other)
+
+
+def test_a_lock_lasts_as_long_as_its_file_is_open(tmp_path):
+    path = str(tmp_path / "lock")
+    held = open_locked(path)
+    assert held is not None
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    assert open_locked(path) is None
+    os.close(held)
+    again = open_locked(path)
+    assert again is not None
+    os.close(again)
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(OSError, match="symbolic"):
+        open_locked(str(tmp_path / "link"), flags=os.O_NOFOLLOW)
