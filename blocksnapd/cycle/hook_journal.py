@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 
 import msgspec
-import xxhash
 
+from blocksnapd.cycle.checked_line import pack_line, unpack_line
 from blocksnapd.cycle.hook_text import Order  # noqa: TC001 - msgspec reads it at run time
 from blocksnapd.errors import StateError
 from blocksnapd.runtime import durable
@@ -59,8 +59,7 @@ class HookJournal:
 
 def pack(debt: Debt) -> bytes:
     """Return the bytes of the file."""
-    body = msgspec.json.encode(debt)
-    return xxhash.xxh3_128_hexdigest(body).encode() + b"\n" + body + b"\n"
+    return pack_line(msgspec.json.encode(debt))
 
 
 def unpack(data: bytes) -> Debt:
@@ -69,11 +68,10 @@ def unpack(data: bytes) -> Debt:
     Raises:
         StateError: they are not what :func:`pack` wrote.
     """
-    digest, _, rest = data.partition(b"\n")
-    body = rest.removesuffix(b"\n")
+    line = unpack_line(data)
     try:
-        if xxhash.xxh3_128_hexdigest(body).encode() == digest:
-            return msgspec.json.decode(body, type=Debt)
+        if line.is_true:
+            return msgspec.json.decode(line.body, type=Debt)
         reason = "its checksum is of something else"
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         reason = str(error)

@@ -16,8 +16,8 @@ import os
 from datetime import datetime  # noqa: TC003 - msgspec reads it at run time
 
 import msgspec
-import xxhash
 
+from blocksnapd.cycle.checked_line import pack_line, unpack_line
 from blocksnapd.errors import StateError
 from blocksnapd.runtime import durable
 
@@ -92,8 +92,7 @@ class Journal:
 
 def pack(record: Record) -> bytes:
     """Return the bytes of a journal file."""
-    body = msgspec.json.encode(record)
-    return xxhash.xxh3_128_hexdigest(body).encode() + b"\n" + body + b"\n"
+    return pack_line(msgspec.json.encode(record))
 
 
 def unpack(data: bytes) -> Record:
@@ -102,15 +101,14 @@ def unpack(data: bytes) -> Record:
     Raises:
         StateError: they are not what :func:`pack` wrote.
     """
-    digest, _, rest = data.partition(b"\n")
-    body = rest.removesuffix(b"\n")
-    if xxhash.xxh3_128_hexdigest(body).encode() != digest:
+    line = unpack_line(data)
+    if not line.is_true:
         raise StateError(
-            f"the journal's checksum is {digest[:32]!r}, its content has another",
+            f"the journal's checksum is {line.digest[:32]!r}, its content has another",
             effect="Points already committed are not touched.",
             hint="Remove the file; the next cycle finds its way from the repository and the host.",
         )
     try:
-        return msgspec.json.decode(body, type=Record)
+        return msgspec.json.decode(line.body, type=Record)
     except msgspec.MsgspecError as error:
         raise StateError(f"the journal does not hold a record: {error}") from error
