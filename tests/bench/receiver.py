@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from tests.fakes.certificates import Authority
+from tests.servers.ports import free_ports
+from tests.servers.receive_settings import SETTINGS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,17 +19,6 @@ if TYPE_CHECKING:
     from blocksnapd.model import Access
 
 START_S_MAX = 60.0
-CONFIG = """\
-schema = 1
-[receive]
-listen = ["127.0.0.1:{tcp_port}"]
-root = "{root}"
-reserve = "1 MiB"
-[pki]
-ca = "{ca}"
-cert = "{cert}"
-key = "{key}"
-"""
 
 
 class Used(NamedTuple):
@@ -46,13 +36,11 @@ class Receiver:
         self.root, self.authority = folder / "vault", Authority(folder / "pki")
         self.root.mkdir()
         own = self.authority.receiver()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.tcp_port = int(probe.getsockname()[1])
+        [self.tcp_port] = free_ports(1)
         self._config, self._log = folder / "receive.toml", folder / "receive.log"
         self._config.write_text(
-            CONFIG.format(tcp_port=self.tcp_port, root=self.root, ca=self.authority.ca,
-                          cert=own.cert, key=own.key)
+            SETTINGS.format(tcp_port=self.tcp_port, root=self.root, ca=self.authority.ca,
+                          cert=own.cert, key=own.key, more="")
         )  # fmt: skip
 
     def __enter__(self) -> Self:

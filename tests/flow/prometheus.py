@@ -8,12 +8,13 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
+
+from tests.servers.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,13 +43,6 @@ def faster(rules: str, factor: int) -> str:
 
     rules = re.sub(r"(\[|for: |offset )(\d+)([smhd])\b", shorter, rules)
     return re.sub(r"(\d+) \* 3600\)", lambda found: f"{int(found[1]) * 3600 / factor})", rules)
-
-
-def free_port() -> int:
-    """Return a TCP port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 class Prometheus:
@@ -103,7 +97,7 @@ def prometheus(
     folder.mkdir()
     (folder / "rules.yml").write_text(faster(RULES.read_text(), factor))
     (folder / "prometheus.yml").write_text(CONFIG.format(interval_ms=interval_ms, target=target))
-    port, log = free_port(), folder / "log"
+    [port], log = free_ports(1), folder / "log"
     with log.open("wb") as file:
         process = subprocess.Popen(
             [PROGRAM, "--config.file=prometheus.yml", "--storage.tsdb.path=data",

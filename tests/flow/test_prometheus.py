@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.flow.prometheus import PROGRAM, free_port, prometheus
+from tests.flow.prometheus import PROGRAM, prometheus
+from tests.servers.ports import free_ports
 from tests.test_rules import PROMTOOL
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs prometheus (Debia
 
 
 def test_it_scrapes_the_daemon_and_misses_it_when_it_is_gone(site: Site, tmp_path: Path) -> None:
-    port = free_port()
+    [port] = free_ports(1)
     site.set_up()
     text = site.config.read_text().replace("listen = []", f'listen = ["127.0.0.1:{port}"]')
     site.config.write_text(text)

@@ -20,25 +20,13 @@ import pytest
 from tests.fakes.certificates import Authority
 from tests.flow.kit import LIMIT_S, MIB, Site, explained, told
 from tests.flow.test_export_flow import copied, exported, uri_of
+from tests.servers.ports import free_ports
+from tests.servers.receive_settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.fakes.certificates import Signed
-
-CONFIG = """\
-schema = 1
-[receive]
-listen = ["127.0.0.1:{tcp_port}"]
-root = "{root}"
-reserve = "1 MiB"
-[pki]
-ca = "{ca}"
-cert = "{cert}"
-key = "{key}"
-[defaults]
-{more}
-"""
 
 
 class Vault:
@@ -50,9 +38,7 @@ class Vault:
         self.root = site.folder / "vault"
         self.root.mkdir()
         self.config, self.log = site.folder / "receive.toml", site.folder / "receive.log"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.tcp_port = probe.getsockname()[1]
+        [self.tcp_port] = free_ports(1)
         self.url = f"https://127.0.0.1:{self.tcp_port}/"
         self.process: subprocess.Popen[bytes] | None = None
         self.own = self.authority.receiver()
@@ -61,7 +47,7 @@ class Vault:
     def tell(self, more: str) -> None:
         """Write the configuration; ``more`` is said of every host."""
         self.config.write_text(
-            CONFIG.format(tcp_port=self.tcp_port, root=self.root, ca=self.authority.ca,
+            SETTINGS.format(tcp_port=self.tcp_port, root=self.root, ca=self.authority.ca,
                           cert=self.own.cert, key=self.own.key, more=more)
         )  # fmt: skip
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from blocksnapd.model import Access
 from blocksnapd.store.s3 import S3Store
-from tests.servers.seaweed import free_ports
+from tests.servers.ports import free_ports
 
 BUCKET = "vault"
 START_TIMEOUT_S = 60.0

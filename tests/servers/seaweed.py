@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from blocksnapd.model import Access
 from blocksnapd.store.places import open_store
 from blocksnapd.store.s3 import S3Store
+from tests.servers.ports import free_ports
 
 if TYPE_CHECKING:
     from blocksnapd.store.objects import ObjectStore
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 BUCKET = "vault"
 REGION = "us-east-1"
 START_TIMEOUT_S = 120.0
-GRPC_OFFSET = 10_000  # every port has one for gRPC so far above
 ADMIN = ("admin", ["Admin", "Read", "Write", "List", "Tagging"])
 
 
@@ -143,24 +143,3 @@ class SeaweedFs:
     def said(self) -> str:
         """Return the end of its log."""
         return (self.folder / "log").read_text(errors="replace")[-4000:]
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of which the one ``GRPC_OFFSET`` above is free, too."""
-    found: list[int] = []
-    for port in range(20_000 + os.getpid() % 5000, 32_000):
-        if _is_free(port) and _is_free(port + GRPC_OFFSET):
-            found.append(port)
-            if len(found) == count:
-                return found
-    raise OSError("no free ports")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from blocksnapd.cycle import cow_space
 from blocksnapd.cycle.lvm import Lvm
 from blocksnapd.errors import BlocksnapError
+from blocksnapd.units import Amount
 from tests.lab.guest import kit, lvm_kit
 from tests.lab.guest.lvm_kit import StallMeter, point
 
@@ -89,7 +90,7 @@ async def held_open(source: LvmSource) -> None:
 
 async def overflow(source: LvmSource) -> None:
     """Fill a COW space that is too small; the volume itself goes on."""
-    small = lvm_kit.make_source(Lvm(), size=8 * kit.MIB)
+    small = lvm_kit.make_source(Lvm(), size=Amount(size=8 * kit.MIB))
     await small.take(point(3))
     with StallMeter(kit.MOUNT / "meter") as meter:
         write(str(kit.MOUNT / "big"), os.urandom(kit.MIB) * 16)
