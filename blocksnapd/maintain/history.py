@@ -1,7 +1,7 @@
 """A volume's points oldest to newest, each as the change against the one before. Edge.
 
 Nothing here stops at damage: what cannot be read is named, and the image of a point is *unknown*
-until a full point, or a layer that spans what is lost, makes it known again.
+until a full point, or a layer that spans what is lost or a full point, makes it known again.
 """
 
 from __future__ import annotations
@@ -229,14 +229,15 @@ class History:
         return Change(change.span, min(known.blocks, header.blocks))
 
     def _merged(self, seq: int, known: Step | None) -> tuple[Change | None, str]:
-        # A layer from any point at or before the known one says all that changed since that one.
+        # A layer from any point at or before the known one says all that changed since that one;
+        # one with a full point in it, everything.
         after, blocks = (known.seq, known.blocks) if known else (0, 0)
         failed = ""
         for ref in sorted(self._layers.get(seq, ()), key=lambda ref: -ref.from_seq):
-            if ref.from_seq > after:
-                continue
             try:
                 span = self.open_layer(ref)
+                if ref.from_seq > after and span.head.floor:
+                    continue
                 if known is not None and after == ref.from_seq:
                     _check_digest(span, known.digest)
                 change = Change(span, min(span.head.floor, blocks))

@@ -181,3 +181,20 @@ def test_layers_of_points_that_are_listed_no_more_are_read_too(lab):
     data = lab.store.objects[name]
     with changed(lab, name, flipped(data, len(data) // 2)):
         assert any(text.startswith(f"{name}: ") for text in verify(lab).told())
+
+
+def test_an_expired_full_point_in_a_layer_makes_what_follows_known(lab):
+    """The way to it is lost, and what needs nothing older is read all the same."""
+    lab.expire({11, 12})
+    lab.maintain()
+    spanning = {ref.name for ref in lab.layers() if ref.from_seq < 10 and ref.to_seq == 13}
+    name = next(n for n in points(lab) if f"/{10:016x}-" in n)
+    with contextlib.ExitStack() as stack:
+        for lost in (name, *spanning):
+            stack.enter_context(changed(lab, lost, None))
+        known = {point.seq: point.is_known for point in verify(lab).points}
+        assert [seq for seq, is_known in known.items() if not is_known] == [10]
+        point, wanted = lab.kept[-1]
+        image = bytearray(len(wanted))
+        lab.reader.open_image(point).read_into(0, memoryview(image))
+        assert image == wanted
