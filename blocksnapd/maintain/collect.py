@@ -154,6 +154,8 @@ class Collector:
         if waiting and self._is_too_early(waiting[-1]):
             return Collected(waits=f"what collection {waiting[-1]} condemned is left for readers")
         seen = self._see()
+        if seen is not None and self._unlisted(seen):
+            seen = self._see()  # a commit may have come between the listings; not twice
         if seen is None:
             return Collected()
         self._check(seen)
@@ -216,11 +218,7 @@ class Collector:
 
     def _check(self, seen: _Seen) -> None:
         problems = list(seen.mark.problems)
-        problems += [
-            f"{name} is there and was not listed"
-            for name in seen.packs.lost
-            if self.store.exists(name)
-        ]
+        problems += [f"{name} is there and was not listed" for name in self._unlisted(seen)]
         last, proof = self._last(seen.published)
         problems += distrust(
             seqs=[entry.seq for entry in seen.points],
@@ -234,6 +232,9 @@ class Collector:
         )  # fmt: skip
         if problems:
             raise _refused(problems)
+
+    def _unlisted(self, seen: _Seen) -> list[str]:
+        return [name for name in seen.packs.lost if self.store.exists(name)]
 
     def _swept(self, seen: _Seen) -> int:
         # How many packs a run may have deleted that died before the manifest had their number.

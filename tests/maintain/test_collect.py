@@ -19,7 +19,13 @@ from blocksnapd.maintain.collect_rules import Patience
 from blocksnapd.maintain.mark import mark
 from blocksnapd.store.collection_format import Condemned
 from blocksnapd.store.manifest_format import Forgotten
-from blocksnapd.store.names import condemned_name, done_name, manifest_name, volume_prefix
+from blocksnapd.store.names import (
+    condemned_name,
+    done_name,
+    manifest_name,
+    packs_prefix,
+    volume_prefix,
+)
 from tests.fakes.faulty_objects import Faults, Killed, Place
 from tests.fakes.memory_objects import MemoryLock
 from tests.maintain.collect_lab import NOISE, CollectLab
@@ -168,6 +174,25 @@ def test_a_cycle_is_never_kept_waiting(lab):
     lab.collect()
     lab.pass_days(2)
     assert lab.collect().deleted == 3
+
+
+def test_a_commit_between_the_listings_is_no_distrust(lab, monkeypatch):
+    """Its packs were not listed, its point is: whoever looks again sees both."""
+    names = leftover(lab)
+    lab.pass_days(8.5)
+    whole = lab.store.list_names
+
+    def listed(prefix):
+        found = whole(prefix)
+        if prefix == packs_prefix(VOLUME):
+            monkeypatch.setattr(lab.store, "list_names", whole)
+            lab.large()
+        return found
+
+    monkeypatch.setattr(lab.store, "list_names", listed)
+    lab.collect()
+    assert {*names} < {*lab.lists.condemned(1).packs} < {*whole(packs_prefix(VOLUME))}
+    assert not any(point_id(9) in name for name in lab.lists.condemned(1).packs)
 
 
 def test_a_point_that_came_after_the_list_spares_what_it_names(lab):
