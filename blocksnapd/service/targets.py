@@ -35,8 +35,10 @@ class TargetWatch:
     def reconfigure(self, config: Config) -> None:
         """Look at the targets of ``config`` from now on, at each of them soon."""
         fresh = TargetWatch(config.targets, self._metrics, self._clock)
-        kept = {n: self._seen[n] for n, t in config.targets.items() if self._targets.get(n) == t}
-        self._targets, self._seen = config.targets, fresh._seen | kept
+        same = [name for name, t in config.targets.items() if self._targets.get(name) == t]
+        self._seen = fresh._seen | {name: self._seen[name] for name in same}
+        self._told = fresh._told | {name: self._told[name] for name in same}
+        self._targets = config.targets
 
     def messages(self) -> list[TargetStatus]:
         """Return every target as last seen."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import CollectorRegistry
 
-from blocksnapd.config import Target
+from blocksnapd.config import Config, Target
 from blocksnapd.config_model import Bandwidth
 from blocksnapd.errors import KeyMissingError, StoreMissingError
 from blocksnapd.metrics import Metrics
@@ -101,3 +101,18 @@ async def test_a_receivers_clock_is_told(tmp_path):
         assert said == pytest.approx(7200, abs=60)
         assert watch.messages()[0]["up"] is True
         open_receiver(target.url, target.access).close()
+
+
+async def test_targets_that_a_reload_brings_or_changes_are_looked_at(tmp_path: Path) -> None:
+    """Nothing is known of them yet, and the watch, with it the daemon, goes on."""
+    near, metrics = made(tmp_path / "one"), Metrics(CollectorRegistry())
+    watch = TargetWatch({"near": near}, metrics, ManualClock())
+    await watch.look("near", near)
+    other = made(tmp_path / "two")
+    for targets in ({"near": near, "far": other}, {"near": other}, {}, {"near": near}):
+        watch.reconfigure(Config.model_construct(targets=targets))
+        for name, target in targets.items():
+            await watch.look(name, target)
+        assert {seen["name"]: seen["up"] for seen in watch.messages()} == dict.fromkeys(
+            targets, True
+        )
