@@ -1,7 +1,6 @@
 """blocksnapd: the daemon, and the jobs that need its insides. argv → exit code.
 
 blocksnapd [run] [--config FILE]                    protect the configured volumes
-blocksnapd check [--config FILE]                    check the configuration
 blocksnapd config check|show|diff|schema [--config FILE]   check it, show what holds or differs
 blocksnapd init URL --keys DIR [--passphrase] [--credentials FILE]   make a repository and its keys
 blocksnapd cow create|attach|remove [NAME]          the configured COW space
@@ -40,16 +39,16 @@ from blocksnapd.control.messages import (
     SCHEMA,
 )
 from blocksnapd.errors import BlocksnapError, KeyMissingError, NotFoundError, UsageError
+from blocksnapd.runtime.reader import ends_unread
 from blocksnapd.units import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from blocksnapd.config_receive import ReceiveConfig
+    from blocksnapd.model import Access
 
     _Add = Callable[[str, object, str], argparse.ArgumentParser]
-
-    from blocksnapd.model import Access
 
 RECEIVE_CONFIG = "/etc/blocksnap/receive.toml"
 PKI = "/etc/blocksnap/pki"
@@ -67,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         stream=sys.stderr,
     )
     try:
-        result: int | None = arguments.command(arguments)
+        with ends_unread(EXIT_INTERRUPTED):
+            result: int | None = arguments.command(arguments)
     except BlocksnapError as error:
         sys.stderr.write(f"blocksnapd: {error.message}\n")
         for more in (error.effect, error.hint):
