@@ -149,6 +149,7 @@ def _looking(verb: _Verb) -> None:
     status = verb("status", "Are the volumes protected; if not, why and what next?")
     status.add_argument("volumes", nargs="*", metavar="VOLUME")
     status.add_argument("--watch", action="store_true", help="anew every 2 s, until Ctrl-C")
+    verb("top", "Watch the volumes on a whole terminal, what is worst first; q ends it.")
     points = verb("points", "List restore points.")
     points.add_argument("volume", nargs="?", metavar="VOLUME")
     points.add_argument("--all", action="store_true", help="forgotten ones too")

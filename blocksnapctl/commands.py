@@ -91,6 +91,13 @@ def status(context: Context) -> int:
     return watching.watch(context, _status)
 
 
+def top(context: Context) -> int:
+    """Show the volumes, what they do and what happened, on a whole terminal."""
+    from blocksnapctl import live  # status has no use for what this takes to load
+
+    return live.top(context)
+
+
 def _status(context: Context) -> int:
     found = cast("Status", context.daemon.get("status"))
     wanted = context.arguments.volumes
@@ -345,7 +352,7 @@ def support(context: Context) -> int:
 
 
 VERBS: dict[str, Callable[[Context], int]] = {
-    "status": status, "points": points, "runs": runs, "show": show, "events": events,
+    "status": status, "top": top, "points": points, "runs": runs, "show": show, "events": events,
     "run": run, "cancel": cancel, "restore": restore, "verify": verify, "export": export,
     "ls": ls, "cp": cp, "mount": mount, "unmount": unmount, "pause": pause, "resume": resume,
     "drill": drill, "report": report, "map": draw,

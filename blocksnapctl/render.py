@@ -63,24 +63,30 @@ def short_time(text: str | None, now: datetime) -> str:
 def status(found: Status, *, colour: bool, zone: tzinfo | None = UTC) -> str:
     """Return the page of ``blocksnapctl status``."""
     now, volumes = parse_time(found["now"]).astimezone(zone), found.get("volumes", [])
-    lines = [_headline(found, volumes)]
+    lines = heading(found)
+    if volumes:
+        head, *rows = table(_STATUS_HEAD, [_status_row(v, now) for v in volumes])
+        lines += ["", head]
+        at = head.index("STATE")
+        for row, volume in zip(rows, volumes, strict=True):
+            word = state_word(volume)
+            rest = row[at + len(word) :]
+            lines.append(row[:at] + painted(word, volume["state"], colour=colour) + rest)
+            lines += [f"  └ {cause(c)}" for c in volume.get("causes", [])]
+            lines += [f"  └ {text}" for text in _paused(volume, now)]
+    return "\n".join(lines) + "\n"
+
+
+def heading(found: Status) -> list[str]:
+    """Return what status says before the volumes: of the daemon, and of each target."""
+    lines = [_headline(found, found.get("volumes", []))]
     for target in found.get("targets", []):
         up = {True: "up", False: "DOWN", None: "not tried yet"}[target.get("up")]
         free = target.get("free_bytes")
         room = f"  {format_size(free)} free" if free is not None else ""
         about = f"  {target['message']}" if target.get("message") else ""
         lines.append(clean(f"target {target['name']}  {target.get('url', '')}  {up}{room}{about}"))
-    if volumes:
-        head, *rows = table(_STATUS_HEAD, [_status_row(v, now) for v in volumes])
-        lines += ["", head]
-        at = head.index("STATE")
-        for row, volume in zip(rows, volumes, strict=True):
-            word = _state_word(volume)
-            rest = row[at + len(word) :]
-            lines.append(row[:at] + painted(word, volume["state"], colour=colour) + rest)
-            lines += [f"  └ {cause(c)}" for c in volume.get("causes", [])]
-            lines += [f"  └ {text}" for text in _paused(volume, now)]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _paused(volume: VolumeStatus, now: datetime) -> list[str]:
@@ -304,7 +310,8 @@ def _headline(found: Status, volumes: Sequence[VolumeStatus]) -> str:
     return clean(f"blocksnap {found['version']} on {found['host']} · up {up} · {count}{about}")
 
 
-def _state_word(volume: VolumeStatus) -> str:
+def state_word(volume: VolumeStatus) -> str:
+    """Return the state, in capitals where somebody has to look."""
     state = volume["state"]
     return state.upper() if state in _LOUD else state
 
@@ -314,16 +321,16 @@ def _status_row(volume: VolumeStatus, now: datetime) -> tuple[str, ...]:
     old = "never" if exposure is None else format_duration(exposure)
     last, cow = volume.get("last_point"), volume.get("cow")
     fill = f"{100 * cow['used'] / cow['size']:.0f}%" if cow and cow["size"] else "-"
-    active = volume.get("active_run")
+    running = volume.get("active_run")
     return (
-        volume["volume"], _state_word(volume), f"{old} / {_whole(rpo)}",
+        volume["volume"], state_word(volume), f"{old} / {whole(rpo)}",
         short_time(last["time"] if last else None, now), _next(volume, now),
-        _active(active) if active else _last(volume.get("last_run")), fill,
+        active(running) if running else _last(volume.get("last_run")), fill,
         str(volume.get("points", "-")),
     )  # fmt: skip
 
 
-def _whole(seconds: float) -> str:
+def whole(seconds: float) -> str:
     """Return a configured duration as it was written: ``10m``, not ``10m00s``."""
     return re.sub(r"(?<=[mh])00[ms]$", "", format_duration(seconds))
 
@@ -340,7 +347,8 @@ def _next(volume: VolumeStatus, now: datetime) -> str:
     return f"retry {volume['retry']} {when}" if volume.get("retry") else when
 
 
-def _active(run: Run) -> str:
+def active(run: Run) -> str:
+    """Return how far a volume's run is, without the volume's name."""
     return progress({**run, "volume": "-"}).removeprefix("-").strip() or "running"
 
 
