@@ -127,6 +127,16 @@ def snapshot_numbers(status: list[Target] | None) -> tuple[int, int] | None:
     return int(numbers[0]) * 512, int(numbers[1]) * 512
 
 
+def is_given_up(status: list[Target] | None) -> bool:
+    """Return whether the kernel says of a snapshot that it tracks no more.
+
+    Not so while lvremove is at work: that makes it a plain device before it takes it away.
+    """
+    if not status or status[0].kind not in SNAPSHOT_KINDS:
+        return False
+    return snapshot_numbers(status) is None
+
+
 def _snapshots_of(control: Control, name: str, real_devno: str) -> list[str]:
     """Return the COW device numbers that ``name`` uses as a snapshot of ``real_devno``."""
     tables = [control.table(name) or [], control.table(name, inactive=True) or []]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import numpy as np
 
 from blocksnapd.cycle.dm_ioctl import Control
-from blocksnapd.cycle.dm_stack import snapshot_numbers
+from blocksnapd.cycle.dm_stack import is_given_up, snapshot_numbers
 from blocksnapd.cycle.lvm_text import dm_name, snapshot_name
 from blocksnapd.errors import CowFormatError, TrackingLostError, VolumeError
 from blocksnapd.model import Changes, SavedBatch
@@ -145,7 +145,7 @@ class SnapshotContent:
         """Return whether the kernel says of the snapshot that it tracks no more; by ioctl."""
         with Control() as control:
             status = control.status(self._dm(snapshot_name(point_id)))
-        return bool(status) and snapshot_numbers(status) is None
+        return is_given_up(status)
 
     @contextlib.contextmanager
     def _cow(self, point_id: str) -> Iterator[CowReader]:

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from blocksnapd.cycle.dm_ioctl import Control, DeviceInfo, Target
-from blocksnapd.cycle.dm_stack import find_stack, resume_forward, snapshot_numbers
+from blocksnapd.cycle.dm_stack import find_stack, is_given_up, resume_forward, snapshot_numbers
 from blocksnapd.errors import DeviceMapperError
 
 
@@ -116,6 +116,21 @@ def test_no_devices_no_work() -> None:
 )  # fmt: skip
 def test_only_numbers_are_a_whole_snapshot(params: str, numbers: tuple[int, int] | None) -> None:
     assert snapshot_numbers([Target(0, 8, "snapshot", params)]) == numbers
+
+
+@pytest.mark.parametrize(
+    ("target", "is_lost"),
+    [
+        (Target(0, 8, "snapshot", "Invalid"), True),
+        (Target(0, 8, "snapshot", "Overflow"), True),
+        (Target(0, 8, "snapshot-merge", "Merge failed"), True),
+        (Target(0, 8, "snapshot", "8/16 0"), False),
+        (Target(0, 8, "linear", ""), False),  # lvremove is about to take it away
+        (None, False),
+    ],
+)
+def test_only_a_snapshot_can_be_given_up(target: Target | None, is_lost: bool) -> None:
+    assert is_given_up([target] if target else None) == is_lost
 
 
 def test_another_kind_of_device_is_no_snapshot() -> None:
