@@ -363,7 +363,8 @@ class Guest:
 
     def _story(self, message: str) -> str:
         seconds = time.monotonic() - self.started
-        return f"{message} ({seconds:.1f} s after the start)\n{_console_tail(self.console)}"
+        told = f"its last event: {events[-1]}" if (events := self.events()) else "it told nothing"
+        return f"{message} ({seconds:.1f} s after the start; {told})\n{_console_tail(self.console)}"
 
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -1,9 +1,10 @@
 """Guest with systemd: the daemon's units from installing to killing, hanging and stopping.
 
-    installed, not configured → started through its socket → cycles → reload → kill -9 → hangs →
-    a drill → stopped while a cycle runs → power off
+    installed, not configured → started through its socket → cycles → reload → hooks → kill -9 →
+    hangs → a drill → stopped while a cycle runs → power off
 
-Arguments: the steps to take, by the names of their functions; ``again`` is for the boot after.
+Arguments: the steps to take, by the names of their functions; ``again`` is for the boot after. Each
+is told as it begins and as it is done, with the seconds it took.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.lab.guest import kit, units_kit
+from tests.lab.guest import kit, units_hooks, units_kit
 from tests.lab.guest.units_kit import SERVICE, VOLUME, ctl, cycle, shown
 
-WATCHDOG_S = 4
+WATCHDOG_S = 8
 HANGING = f"""\
 [Service]
 WatchdogSec={WATCHDOG_S}
@@ -34,7 +36,8 @@ def untouched() -> None:
     kit.run("systemctl", "enable", "blocksnapd.service", "blocksnapd.socket")
     kit.run("systemctl", "start", "blocksnapd.service", "blocksnapd.socket")
     states = {u: shown(u, "ActiveState")["ActiveState"] for u in (SERVICE, "blocksnapd.socket")}
-    kit.tell("untouched", states=states, dm=kit.run("dmsetup", "ls").strip())
+    exposures = {unit: units_kit.exposure(unit) for unit in (SERVICE, "blocksnapd-receive.service")}
+    kit.tell("untouched", states=states, exposures=exposures, dm=kit.run("dmsetup", "ls").strip())
 
 
 def activated() -> None:
@@ -62,21 +65,26 @@ def good_days() -> None:
 
 
 def reloaded() -> None:
-    """Another rhythm is taken up while a cycle ships; that cycle is seen through."""
-    units_kit.write("much", 24 * kit.MIB)
-    pid, before = units_kit.main_pid(), units_kit.newest()["id"]
-    ctl("run", VOLUME)
-    text = units_kit.CONFIG_TEXT
-    units_kit.CONFIG.write_text(text.replace('every = "1h"', 'every = "2h"'))
+    """Another rhythm and hooks are taken up while a cycle ships; that cycle is seen through."""
+    units_hooks.install()
+    pid, run_id = units_kit.main_pid(), units_kit.start_long_run()
+    text = units_kit.CONFIG_TEXT.replace('every = "1h"', 'every = "2h"')
+    units_kit.CONFIG.write_text(text + units_hooks.CONFIG_TEXT)
+    asked = datetime.now(UTC).isoformat()
     kit.run("systemctl", "reload", SERVICE)
-    point = units_kit.until(lambda: (p := units_kit.newest())["id"] != before and p, "the point")
-    kit.tell("reloaded", same=units_kit.main_pid() == pid, method=point["method"])
+    ended = units_kit.see_through("during the reload", run_id)["ended"]
+    kit.tell("reloaded", same=units_kit.main_pid() == pid, asked=asked, ended=ended)
+
+
+def hooked() -> None:
+    """Hooks as transient units: well, and hanging."""
+    units_hooks.run_well()
+    units_hooks.hang()
 
 
 def killed() -> None:
     """SIGKILL while a cycle ships; systemd starts it again, and it goes on."""
-    units_kit.write("much", 24 * kit.MIB)
-    ctl("run", VOLUME)
+    units_kit.start_long_run()
     os.kill(units_kit.main_pid(), signal.SIGKILL)
     kit.tell("killed", **units_kit.wait_for_restart(1))
     cycle("after the kill")
@@ -106,8 +114,7 @@ def drilled() -> None:
 
 def stopped() -> None:
     """Stop it while a cycle runs: clean and in time; the next start goes on with that cycle."""
-    units_kit.write("much", 24 * kit.MIB)
-    ctl("run", VOLUME)
+    units_kit.start_long_run()
     begun = time.monotonic()
     kit.run("systemctl", "stop", "blocksnapd.service")
     seconds = time.monotonic() - begun
@@ -161,13 +168,17 @@ def again() -> None:
 
 if __name__ == "__main__":
     known = (
-        untouched, activated, good_days, reloaded, killed, hangs, drilled, stopped, powered_off,
-        again,
+        untouched, activated, good_days, reloaded, hooked, killed, hangs, drilled, stopped,
+        powered_off, again,
     )  # fmt: skip
     steps = {step.__name__: step for step in known}
     try:
         for name in sys.argv[1:]:
+            begun = time.monotonic()
+            kit.tell("begun", step=name)
             steps[name]()
+            kit.tell("done", step=name, seconds=round(time.monotonic() - begun, 1))
+        units_kit.tell_points()
     except BaseException:
         sys.stderr.write(units_kit.journal())
         raise

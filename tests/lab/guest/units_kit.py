@@ -10,6 +10,7 @@ Everything else is where a package puts it: /etc/blocksnap, /var/lib/blocksnap, 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -25,7 +26,9 @@ SERVICE = "blocksnapd.service"
 VOLUME = "vg/data"
 DATA = Path("/srv/data")
 CONFIG = Path("/etc/blocksnap/blocksnap.toml")
+EVENTS = Path("/var/lib/blocksnap/events.jsonl")
 WAIT_S_MAX = 120.0
+ASK_AGAIN = 75  # E-BUSY
 
 CONFIG_TEXT = """\
 schema = 1
@@ -76,7 +79,6 @@ def install() -> None:
         path.chmod(0o755)
     kit.run("systemd-sysusers", "blocksnap.conf")
     kit.run("systemd-tmpfiles", "--create", "blocksnap.conf")
-    kit.run("systemctl", "daemon-reload")
 
 
 def make_disks() -> None:
@@ -97,7 +99,6 @@ def configure() -> None:
     CONFIG.write_text(CONFIG_TEXT)
     kit.run("blocksnapctl", "config", "check")
     kit.run("blocksnapd", "cow", "create")
-    kit.run("systemctl", "daemon-reload")
 
 
 def shown(unit: str, *names: str) -> dict[str, str]:
@@ -152,21 +153,58 @@ def write(name: str, size: int) -> None:
 
 
 def cycle(name: str) -> None:
-    """Change the volume, ask for a point, tell what came."""
+    """Change the volume, ask for a point, tell what came.
+
+    Asked again while the daemon says to: its volume may be on the way to another configuration.
+    """
     write("changing", kit.MIB)
-    code, documents = ctl("run", VOLUME, "--wait")
-    run = documents[-1] if documents else {}
-    kit.tell(
-        "cycle", name=name, code=code, result=run.get("result"), error=run.get("error"),
-        reason=run.get("reason"), method=newest().get("method"), point=run.get("point"),
-    )  # fmt: skip
+
+    def asked() -> tuple[int, list[dict[str, Any]]] | None:
+        found = ctl("run", VOLUME, "--wait")
+        return found if found[0] != ASK_AGAIN else None
+
+    code, documents = until(asked, "a run")
+    _tell_cycle(name, code, documents[-1] if documents else {})
 
 
-def newest() -> dict[str, Any]:
-    """Return the newest point."""
-    _, documents = ctl("points", VOLUME)
-    points = documents[-1]["points"] if documents else []
-    return points[-1] if points else {}
+def start_long_run() -> str:
+    """Write much to the volume and ask for a point; return the id of that run, which takes long."""
+    write("much", 24 * kit.MIB)
+    return str(ctl("run", VOLUME)[1][-1]["id"])
+
+
+def see_through(name: str, run_id: str) -> dict[str, Any]:
+    """Wait for the end of a run, tell what came, return it."""
+
+    def ended() -> dict[str, Any] | None:
+        run = ctl("show", run_id)[1][-1]
+        return run if run["state"] == "done" else None
+
+    run: dict[str, Any] = until(ended, f"the end of {run_id}")
+    _tell_cycle(name, 0, run)
+    return run
+
+
+def _tell_cycle(name: str, code: int, run: dict[str, Any]) -> None:
+    told = {word: run.get(word) for word in ("result", "error", "reason", "point")}
+    kit.tell("cycle", name=name, code=code, **told)
+
+
+def tell_points() -> None:
+    """Tell which method each point came of, and which kinds of events there were."""
+    points = ctl("points", VOLUME)[1][-1]["points"]
+    kinds = {json.loads(line)["type"] for line in EVENTS.read_text().splitlines()}
+    methods = {point["id"]: point["method"] for point in points}
+    kit.tell("points", methods=methods, kinds=sorted(kinds))
+
+
+def exposure(unit: str) -> float:
+    """Return what systemd says of the sandbox of a unit as it has loaded it: 0 tight, 10 none."""
+    said = kit.run("systemd-analyze", "security", "--no-pager", unit)
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
+    if not found:
+        raise kit.CommandError(said)
+    return float(found[1])
 
 
 def journal() -> str:
