@@ -46,7 +46,11 @@ class Dying:
                 self.trace.append(("dead",))
                 raise Killed
             self.trace.append((name, *args))
-            result = real(*args, **kwargs)
+            try:
+                result = real(*args, **kwargs)
+            except OSError as error:  # of two who make one folder at once: nothing was changed
+                self.trace[-1] = ("failed", error)
+                raise
             self.trace[-1] = (name, *args, result)
             return result
 
