@@ -7,6 +7,7 @@ byte stream to it will do. Paths and headers: ``store/receiver_wire.py``.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import logging
 import time
@@ -24,6 +25,7 @@ from blocksnapd.store.names import is_point_name
 from blocksnapd.store.receiver_wire import (
     AGAIN_HEADER,
     DIGEST_HEADER,
+    EPOCH_HEADER,
     LEASE_S,
     PROBLEM_TYPE,
     TIME_HEADER,
@@ -96,6 +98,7 @@ class Application:
         add("GET", "/v1/children/{name:.*}", self._answering("children", self._children))
         add("POST", "/v1/settle/{name:.*}", self._answering("settle", self._settle))
         add("POST", "/v1/locks/{name:.*}", self._answering("locks", self._lock))
+        add("GET", "/v1/look/{name:.*}", self._answering("look", self._look))
         add("GET", "/v1/room", self._answering("room", self._room))
         return app
 
@@ -163,10 +166,15 @@ class Application:
         order = Order(
             asked.caller, name, request.content_length, request.headers.get(DIGEST_HEADER, ""),
             may_be_there=AGAIN_HEADER in request.headers,
+            epoch=parse_count(request.headers.get(EPOCH_HEADER)),
         )  # fmt: skip
         is_new = await receive(place, order, request.content, lambda: _go_on(request))
         asked.taken = order.size if is_new else 0
-        return web.Response(status=201 if is_new else 200)
+        seen = None
+        if order.epoch is not None and is_point_name(name):
+            seen = await asyncio.to_thread(place.seen_after, name)
+        said = {} if seen is None else {EPOCH_HEADER: str(seen)}
+        return web.Response(status=201 if is_new else 200, headers=said)
 
     async def _get(self, asked: Asked) -> web.StreamResponse:
         first = _count(asked.request, "offset", 0)
@@ -204,6 +212,12 @@ class Application:
     async def _settle(self, asked: Asked) -> web.StreamResponse:
         await asyncio.to_thread(lambda: asked.place.store().settle(asked.name))
         return web.Response(status=204)
+
+    async def _look(self, asked: Asked) -> web.StreamResponse:
+        shown = await asyncio.to_thread(asked.place.look, asked.caller, asked.name)
+        data = shown.repository
+        text = None if data is None else base64.b64encode(data).decode()
+        return web.json_response({"repository": text, "names": shown.names})
 
     async def _room(self, asked: Asked) -> web.StreamResponse:
         return web.json_response({"free_bytes": await asyncio.to_thread(asked.place.room)})

@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 
 Role: TypeAlias = Literal["source", "reader", "maintainer"]
 Verb: TypeAlias = Literal[
-    "put", "get", "facts", "delete", "names", "children", "settle", "locks", "room"
+    "put", "get", "facts", "delete", "names", "children", "settle", "locks", "look", "room"
 ]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 _IDENTITY = re.compile(rf"blocksnap:({'|'.join(ROLES)}):({HOST_NAME.pattern})")
-_READS: tuple[Verb, ...] = ("get", "facts", "names", "children", "settle", "room")
+_READS: tuple[Verb, ...] = ("get", "facts", "names", "children", "settle", "look", "room")
 _LISTED = re.compile(r"v/[^/]+/p/|g/[^/]+/|t/[^/]+/")
 _SETTLED = re.compile(r"v/[^/]+/[pd]/|g/[^/]+/|t/[^/]+/")
-_LOCKED = re.compile(r"v/[^/]+/")
+_VOLUME = re.compile(r"v/[^/]+/")
 POINTS_READ = 2
 
 
@@ -151,7 +151,7 @@ def _source_may(verb: Verb, name: str) -> bool:
     if verb in ("get", "facts"):
         known = (is_point_name, _is_collection, _is_damage)
         return name == REPOSITORY_NAME or any(is_one(name) for is_one in known)
-    prefixes = {"names": _LISTED, "settle": _SETTLED, "locks": _LOCKED}
+    prefixes = {"names": _LISTED, "settle": _SETTLED, "locks": _VOLUME, "look": _VOLUME}
     return verb == "room" or (verb in prefixes and bool(prefixes[verb].fullmatch(name)))
 
 

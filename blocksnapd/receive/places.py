@@ -18,6 +18,7 @@ from blake3 import blake3
 from blocksnapd.errors import (
     ChecksumError,
     ClockOffsetError,
+    CondemnedError,
     ObjectExistsError,
     RepositoryFormatError,
     StoreError,
@@ -28,16 +29,23 @@ from blocksnapd.errors import (
 from blocksnapd.receive import caller as rules
 from blocksnapd.receive.usage import Usage
 from blocksnapd.runtime import durable
+from blocksnapd.store.collection_lists import published
+from blocksnapd.store.collection_rules import rivals
 from blocksnapd.store.files import LocalStore
 from blocksnapd.store.floor import write_floor
 from blocksnapd.store.identity import check_repository
+from blocksnapd.store.looks import Shown
 from blocksnapd.store.names import (
     REPOSITORY_NAME,
+    collections_prefix,
     is_point_name,
+    packs_prefix,
     parse_point_name,
     points_prefix,
+    records_prefix,
 )
 from blocksnapd.store.point_format import from_us, unpack_header
+from blocksnapd.store.repo_file import SIZE_MAX as REPOSITORY_SIZE_MAX
 from blocksnapd.store.repo_file import unpack_repository
 from blocksnapd.units import format_duration, format_size
 
@@ -124,22 +132,52 @@ class HostPlace:
         with held, store.begin(name) as upload:
             yield upload
 
-    def publish(self, caller: Caller, name: str, upload: Upload, head: bytes) -> int:
+    def publish(
+        self, caller: Caller, name: str, upload: Upload, head: bytes, epoch: int | None = None
+    ) -> int:
         """Give an object its name; ``head`` are its first bytes. Durable on return.
+
+        A point's name is given only if ``epoch``, where it is told, is still the highest.
 
         Raises:
             ObjectExistsError: it is taken, or the point's place is. RepositoryFormatError: it is
                 not what its name says. ClockOffsetError: the point is of the future.
+            CondemnedError: there is another epoch.
         """
-        if caller.role != "source":
-            return upload.publish()
-        if name == REPOSITORY_NAME:
+        if caller.role == "source" and name == REPOSITORY_NAME:
             unpack_repository(head)
         if not is_point_name(name):
             return upload.publish()
         with self._points:  # two at once must not take one place
-            self._check_point(name, head)
+            if epoch is not None:
+                self._check_epoch(name, epoch)
+            if caller.role == "source":
+                self._check_point(name, head)
             return upload.publish()
+
+    def seen_after(self, name: str) -> int | None:
+        """Return the highest epoch, after a point was put; None: it is not alone in its place."""
+        store, volume_id = self.store(), parse_point_name(name).volume_id
+        if rivals(name, filter(is_point_name, store.list_names(points_prefix(volume_id)))):
+            return None
+        return published(store, volume_id).seen
+
+    def look(self, caller: Caller, prefix: str) -> Shown:
+        """Return what there is of the volume ``prefix``, v/VOLUME/; see ``looks.Looks``."""
+        store, volume_id = self.store(), prefix.split("/")[1]
+        settled = points_prefix(volume_id), collections_prefix(volume_id)
+        names = [
+            name
+            for listed in (*settled, records_prefix(volume_id))
+            for name in rules.shown(caller, store.list_names(listed))
+        ]
+        for folder in (*settled, packs_prefix(volume_id)):
+            store.settle(folder)
+        try:
+            repository = store.get(REPOSITORY_NAME, size_max=REPOSITORY_SIZE_MAX)
+        except StoreMissingError:
+            repository = None
+        return Shown(repository, tuple(sorted(names)))
 
     def is_same(self, name: str, size: int, digest: str) -> bool:
         """Return whether the object is there, of that size and BLAKE3, and make it durable."""
@@ -231,6 +269,15 @@ class HostPlace:
                 hint="Free room on the receiver or make its disk larger; the next cycle tries "
                 "again.",
             )
+
+    def _check_epoch(self, name: str, epoch: int) -> None:
+        assert self._store is not None  # it was begun there
+        seen = published(self._store, parse_point_name(name).volume_id).seen
+        if seen != epoch:
+            raise CondemnedError(
+                f"collections are at epoch {seen}, not at {epoch}",
+                effect=NOTHING, hint="The host looks at what they published by itself.",
+            )  # fmt: skip
 
     def _check_point(self, name: str, head: bytes) -> None:
         assert self._store is not None  # it was begun there

@@ -40,13 +40,17 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a source says of an object before its bytes."""
+    """What a source says of an object before its bytes.
+
+    ``epoch``: a point is refused if collections are not at that one; None: it is not asked.
+    """
 
     caller: Caller
     name: str
     size: int
     digest: str
     may_be_there: bool
+    epoch: int | None = None
 
     def check(self) -> None:
         """Raise RepositoryFormatError if it cannot be."""
@@ -90,7 +94,7 @@ async def receive(
 
 def _publish(place: HostPlace, order: Order, upload: Upload, head: bytes) -> None:
     try:
-        place.publish(order.caller, order.name, upload, head)
+        place.publish(order.caller, order.name, upload, head, order.epoch)
     except StoreMissingError as error:
         # After a restart here a source may put again before it has its lock again.
         raise StoreError(

@@ -46,6 +46,27 @@ class Published:
         return tuple(epoch for epoch in self.lists if epoch not in self.done)
 
 
+def published(store: ObjectStore, volume_id: str) -> Published:
+    """Return what collections of a volume published; needs no key.
+
+    Raises:
+        StoreError: the place failed.
+    """
+    found: dict[str, list[int]] = {"cond": [], "done": []}
+    prefix = collections_prefix(volume_id)
+    names = store.list_names(prefix)
+    # A writer's point tells the epoch it saw; a collection deletes by the list it saw. Neither may
+    # vanish with the power after that.
+    store.settle(prefix)
+    for name in names:
+        try:
+            _, epoch, kind = parse_collection_name(name)
+        except FormatError:
+            continue  # not of a collection; verify reports it
+        found[kind].append(epoch)
+    return Published(tuple(sorted(found["cond"])), tuple(sorted(found["done"])))
+
+
 class CollectionLists:
     """Reads and writes what collections of one volume publish."""
 
@@ -58,19 +79,7 @@ class CollectionLists:
         Raises:
             StoreError: the place failed.
         """
-        found: dict[str, list[int]] = {"cond": [], "done": []}
-        prefix = collections_prefix(self._volume_id)
-        names = self._store.list_names(prefix)
-        # A writer's point tells the epoch it saw; a collection deletes by the list it saw. Neither
-        # may vanish with the power after that.
-        self._store.settle(prefix)
-        for name in names:
-            try:
-                _, epoch, kind = parse_collection_name(name)
-            except FormatError:
-                continue  # not of a collection; verify reports it
-            found[kind].append(epoch)
-        return Published(tuple(sorted(found["cond"])), tuple(sorted(found["done"])))
+        return published(self._store, self._volume_id)
 
     def condemned(self, epoch: int) -> Condemned:
         """Return a list.

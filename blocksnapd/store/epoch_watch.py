@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from blocksnapd.errors import CondemnedError, ObjectExistsError
-from blocksnapd.store.collection_lists import CollectionLists
+from blocksnapd.store.collection_lists import CollectionLists, published
 from blocksnapd.store.collection_rules import (
     SESSION_S_MAX,
     Refusal,
@@ -20,7 +20,6 @@ from blocksnapd.store.collection_rules import (
     rivals,
 )
 from blocksnapd.store.names import is_point_name, points_prefix
-from blocksnapd.store.point_reader import read_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -58,18 +57,20 @@ class EpochWatch:
         key: SourceKey,
         volume_id: str,
         *,
-        base_name: str = "",
+        base_epoch: int = 0,
+        shown: ObjectStore | None = None,
         clock: Callable[[], float] = session_clock,
         age_s_max: float = SESSION_S_MAX,
         since: tuple[int, float] | None = None,
     ) -> None:
-        """Note the epoch; ``base_name`` is the point that the session goes on from, if any.
+        """Note the epoch; ``base_epoch`` is that of the point the session goes on from, if any.
 
-        ``since`` has the epoch and the clock's time at which a session began that was cut and goes
-        on now: to a collection it is merely slow.
+        ``shown`` is the store as it was when the session began, for this alone. ``since`` has the
+        epoch and the clock's time at which a session began that was cut and goes on now: to a
+        collection it is merely slow.
 
         Raises:
-            StoreError: the place failed. RepositoryFormatError: the base is not a point.
+            StoreError: the place failed.
         """
         self._store, self._key, self._volume_id = store, key, volume_id
         self._clock, self._age_s_max = clock, age_s_max
@@ -78,8 +79,12 @@ class EpochWatch:
             self.epoch, self.began = since
             return
         self.began = clock()
-        base_epoch = read_header(store, base_name, key.repository_id).epoch if base_name else 0
-        self.epoch = noted_epoch(self._lists.published().seen, base_epoch)
+        self.epoch = noted_epoch(published(shown or store, volume_id).seen, base_epoch)
+
+    @property
+    def is_in_time(self) -> bool:
+        """Whether the session may still commit; the looks tell of one that may not."""
+        return self._clock() - self.began <= self._age_s_max
 
     def look_before(self, point_name: str, packs: Collection[str]) -> None:
         """Make sure that a point that names ``packs`` may be committed.
@@ -132,14 +137,15 @@ class EpochWatch:
         )
 
 
-def is_base_tainted(store: ObjectStore, key: SourceKey, volume_id: str, base_name: str) -> bool:
+def is_base_tainted(
+    store: ObjectStore, key: SourceKey, volume_id: str, base_name: str, epoch: int
+) -> bool:
     """Return whether what the newest point names may have been deleted before it was committed.
 
-    Then only a full point helps, which names nothing old.
+    Then only a full point helps, which names nothing old. ``epoch`` is the point's.
 
     Raises:
-        StoreError: the place failed. RepositoryFormatError: it is not a point.
+        StoreError: the place failed.
     """
-    epoch = read_header(store, base_name, key.repository_id).epoch
     seen, lists = CollectionLists(store, key, volume_id).after(epoch)
     return is_tainted(base_name, epoch, seen, lists)

@@ -16,6 +16,7 @@ from blocksnapd.store.receiver import open_receiver
 from blocksnapd.store.s3 import S3Store
 from blocksnapd.store.s3_upkeep import upkeep
 from blocksnapd.store.steady import SteadyStore, line_to
+from blocksnapd.store.steady_receiver import SteadyReceiver
 
 if TYPE_CHECKING:
     from blocksnapd.model import Access
@@ -33,7 +34,7 @@ def open_store(url: str, access: Access = NO_ACCESS) -> ObjectStore:
     if is_s3(url):
         return SteadyStore(S3Store(url, access), line_to(url, access.traffic))
     if is_receiver(url):
-        return SteadyStore(open_receiver(url, access), line_to(url, access.traffic))
+        return SteadyReceiver(open_receiver(url, access), line_to(url, access.traffic))
     store = LocalStore(local_path(url))
     return SteadyStore(store, line_to(url, access.traffic)) if access.traffic.limits else store
 

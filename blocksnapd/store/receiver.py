@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from blake3 import blake3
 
@@ -22,19 +22,22 @@ from blocksnapd.errors import (
     UsageError,
 )
 from blocksnapd.receiver_url import is_ssh, parse_receiver, parse_ssh
-from blocksnapd.store.names import check_name
+from blocksnapd.store.names import check_name, is_name, volume_prefix
 from blocksnapd.store.receiver_lease import Lease
 from blocksnapd.store.receiver_link import LinkError, Links, TlsDialer
 from blocksnapd.store.receiver_wire import (
     AGAIN_HEADER,
     ASK_FROM,
     DIGEST_HEADER,
+    EPOCH_HEADER,
     LEASE_BEAT_S,
     PROBLEM_SIZE_MAX,
     TIME_HEADER,
+    parse_count,
     parse_seconds,
     path_of,
     unpack_problem,
+    unpack_shown,
 )
 from blocksnapd.store.ssh import SshDialer
 
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from blocksnapd.model import Access
+    from blocksnapd.store.looks import Shown
     from blocksnapd.store.receiver_link import Answer, Dialer, Headers, Link
 
 LISTING_SIZE_MAX = 1 << 28
@@ -49,6 +53,7 @@ SMALL_SIZE_MAX = 1 << 16
 UNANSWERED_MAX = 1024
 
 T = TypeVar("T")
+Pace: TypeAlias = "Callable[[Sequence[bytes | memoryview]], Iterable[bytes | memoryview]]"
 
 
 class ReceiverStore:
@@ -76,7 +81,10 @@ class ReceiverStore:
         return self._offset_s
 
     def close(self) -> None:
-        """End the connections that are idle."""
+        """End the connections that are idle, also those of locks that were let go."""
+        for lease in self._leases.values():
+            if lease.is_released:
+                lease.wait_until_over()
         self._links.close()
 
     def put(self, name: str, parts: Iterable[bytes | memoryview]) -> int:
@@ -87,33 +95,55 @@ class ReceiverStore:
         self,
         name: str,
         parts: Sequence[bytes | memoryview],
-        pace: Callable[[Sequence[bytes | memoryview]], Iterable[bytes | memoryview]],
+        pace: Pace,
     ) -> int:
         """Do as ``put``, which finds its object when repeated; send what ``pace`` gives."""
+        self._create(name, parts, pace, [])
+        return sum(memoryview(part).nbytes for part in parts)
+
+    def _create(
+        self, name: str, parts: Sequence[bytes | memoryview], pace: Pace, more: Headers
+    ) -> Answer:
         self._check_leases(check_name(name))
         hasher, size = blake3(), 0
         for part in parts:
             hasher.update(part)
             size += memoryview(part).nbytes
-        headers = [("Content-Length", str(size)), (DIGEST_HEADER, hasher.hexdigest())]
+        headers = [("Content-Length", str(size)), (DIGEST_HEADER, hasher.hexdigest()), *more]
         if size >= ASK_FROM:
             headers.append(("Expect", "100-continue"))
 
-        def send(link: Link) -> int:
+        def send(link: Link) -> Answer:
             # Whatever became of an earlier try: what is there may be ours.
             again = [(AGAIN_HEADER, "1")] if name in self._unanswered else []
             self._note_unanswered(name)
-            self._put(link, path_of("objects", name), headers + again, pace(parts))
-            return size
+            return self._put(link, path_of("objects", name), headers + again, pace(parts))
 
         try:
-            size = self._try(send)
+            answer = self._try(send)
         except BlocksnapError as error:
             if not error.transient:
                 self._unanswered.pop(name, None)
             raise
         self._unanswered.pop(name, None)
-        return size
+        return answer
+
+    def put_point(
+        self,
+        name: str,
+        parts: Sequence[bytes | memoryview],
+        *,
+        epoch: int,
+        pace: Pace = lambda parts: parts,
+    ) -> int | None:
+        """Create a point if no collection above ``epoch`` is seen; see ``looks.Looks``."""
+        answer = self._create(name, parts, pace, [(EPOCH_HEADER, str(epoch))])
+        return parse_count(answer.headers.get(EPOCH_HEADER.lower()))
+
+    def look(self, volume_id: str) -> Shown:
+        """Return what there is of a volume."""
+        path = path_of("look", volume_prefix(volume_id))
+        return unpack_shown(self._ask("GET", path, size_max=LISTING_SIZE_MAX), self._url)
 
     def get(self, name: str, *, size_max: int) -> bytes:
         """Return a whole object of at most ``size_max`` bytes."""
@@ -160,6 +190,9 @@ class ReceiverStore:
 
     def lock(self, prefix: str) -> Lease:
         """Become the one writer under ``prefix``; the receiver clears what writers left."""
+        earlier = self._leases.get(prefix)
+        if earlier is not None and earlier.is_released:
+            earlier.wait_until_over()
 
         def take(link: Link) -> None:
             headers = [("Transfer-Encoding", "chunked"), self._time()]
@@ -178,7 +211,7 @@ class ReceiverStore:
 
     def _put(
         self, link: Link, path: str, headers: Headers, parts: Iterable[bytes | memoryview]
-    ) -> None:
+    ) -> Answer:
         link.request("PUT", path, [*headers, self._time()])
         refusal = link.is_asked_for_body() if ("Expect", "100-continue") in headers else None
         if refusal is None:
@@ -188,9 +221,11 @@ class ReceiverStore:
             except LinkError:
                 # It may have said why it did not want to hear more.
                 refusal = link.answer()
-        self._check(link, refusal or link.answer())
+        answer = refusal or link.answer()
+        self._check(link, answer)
         for _ in link.content():
             pass
+        return answer
 
     def _note_unanswered(self, name: str) -> None:
         self._unanswered[name] = None
@@ -219,7 +254,7 @@ class ReceiverStore:
         start = prefix if verb == "names" else ""
         names = data.decode("utf-8", "replace").splitlines()
         # Names of a hostile place are checked on the way in as well.
-        return [name for name in names if name.startswith(start) and _is_name(name)]
+        return [name for name in names if name.startswith(start) and is_name(name)]
 
     def _document(self, method: str, path: str) -> Any:
         data = self._ask(method, path, size_max=SMALL_SIZE_MAX, what=path)
@@ -329,11 +364,3 @@ def _limited(link: Link, size_max: int, what: str) -> bytes:
             raise RepositoryFormatError(f"{what} has more than {size_max} bytes")
         pieces.append(piece)
     return b"".join(pieces)
-
-
-def _is_name(name: str) -> bool:
-    try:
-        check_name(name)
-    except RepositoryFormatError:
-        return False
-    return True

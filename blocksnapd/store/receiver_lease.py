@@ -26,7 +26,7 @@ RELEASE_S_MAX = 10.0
 
 
 class Lease:
-    """A held lock. ``release`` may come from any thread.
+    """A held lock. ``release`` may come from any thread, and waits for nobody.
 
     Args:
         links: connections to the receiver; one is taken for as long as the lock is held.
@@ -52,12 +52,19 @@ class Lease:
         return self._released.is_set()
 
     def release(self) -> None:
-        """Let go; a second call does nothing."""
-        if self._released.is_set():
-            return
+        """Let go; a second call does nothing.
+
+        The thread that beats tells the receiver. Should it not come to that, because this process
+        ends, the connection ends as well.
+        """
         self._released.set()
+
+    def wait_until_over(self) -> None:
+        """Wait until the receiver has heard of the release, but not for ever."""
         self._thread.join(RELEASE_S_MAX)
-        if self._held is None or self._link is None or self._thread.is_alive():
+
+    def _let_go(self) -> None:
+        if self._held is None or self._link is None:
             return
         try:
             with self._held:
@@ -72,8 +79,6 @@ class Lease:
             link = stack.enter_context(self._links.borrowed())
             self._take(link)
             self._link, self._held = link, stack.pop_all()
-        if self._released.is_set():
-            link.close()  # nobody waits for it any more; the receiver sees that
 
     def _beat(self) -> None:
         while not self._released.wait(self._beat_s):
@@ -90,6 +95,7 @@ class Lease:
                 self._link.close()
                 self._held = None
                 self._try_again()
+        self._let_go()
 
     def _try_again(self) -> None:
         if self.lost is not None:

@@ -8,17 +8,23 @@
     GET    /v1/children/PREFIX  their next parts, one a line
     POST   /v1/settle/PREFIX
     POST   /v1/locks/PREFIX     the lock is held for as long as the body goes on: see below
+    GET    /v1/look/PREFIX      what there is of a volume, v/VOLUME/: {"repository": base64 of
+                                repo.json or null, "names": of points, collections, records};
+                                points, packs and collections are settled
     GET    /v1/room             {"free_bytes": bytes or null}
 
 A put that may have been done already says ``Blocksnap-Again: 1``: then a taken name with the very
-same content is success (200), which is how a lost answer is found out. A lock's body is chunked; a
-byte of it now and then keeps the lock, its end or that of the connection releases it. Every request
-says the time of its sender, every answer the receiver's. A refusal is a JSON object of ``code``,
-``message``, ``effect`` and ``hint``, the attributes of an error.
+same content is success (200), which is how a lost answer is found out. A put of a point that says
+``Blocksnap-Epoch: N`` is refused if the highest epoch of the volume's collections is not N; if the
+point is alone in its place afterwards, the answer says the epoch that is the highest then. A lock's
+body is chunked; a byte of it now and then keeps the lock, its end or that of the connection
+releases it. Every request says the time of its sender, every answer the receiver's. A refusal is a
+JSON object of ``code``, ``message``, ``effect`` and ``hint``, the attributes of an error.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 from urllib.parse import quote
@@ -29,6 +35,7 @@ from blocksnapd.errors import (
     CertificateError,
     ChecksumError,
     ClockOffsetError,
+    CondemnedError,
     FormatError,
     NotAllowedError,
     ObjectExistsError,
@@ -41,8 +48,11 @@ from blocksnapd.errors import (
     StoreRefusedError,
     UsageError,
 )
+from blocksnapd.store.looks import Shown
+from blocksnapd.store.names import is_name
 
 AGAIN_HEADER = "Blocksnap-Again"
+EPOCH_HEADER = "Blocksnap-Epoch"
 DIGEST_HEADER = "Blocksnap-Digest"
 TIME_HEADER = "Blocksnap-Time"
 PROBLEM_TYPE = "application/problem+json"
@@ -58,6 +68,7 @@ _STATUSES: dict[type[BlocksnapError], int] = {
     StoreRefusedError: 403,
     StoreMissingError: 404,
     ObjectExistsError: 409,
+    CondemnedError: 409,
     BusyError: 423,
     RepositoryFormatError: 400,
     ChecksumError: 422,
@@ -112,6 +123,22 @@ def _plain(text: object) -> str:
     # It goes to terminals and logs: one line, no control characters.
     cut = str(text or "")[:TEXT_LENGTH_MAX]
     return " ".join("".join(c if c.isprintable() else " " for c in cut).split())
+
+
+def unpack_shown(body: bytes, url: str) -> Shown:
+    """Return what a look was answered with; names that cannot be are left out.
+
+    Raises:
+        StoreError: it is nothing of the kind.
+    """
+    try:
+        said: Any = json.loads(body)
+        text = said["repository"]
+        data = None if text is None else base64.b64decode(text, validate=True)
+        names = [name for name in said["names"] if is_name(name)]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        raise unpack_problem(200, b"", url) from None
+    return Shown(data, tuple(sorted(names)))
 
 
 def parse_count(text: str | None) -> int | None:

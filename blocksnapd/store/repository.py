@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 from blocksnapd.errors import (
     FormatError,
     KeyMissingError,
-    ObjectExistsError,
     RepositoryFormatError,
     StoreError,
     UsageError,
 )
 from blocksnapd.model import NO_ACCESS, PointHead
 from blocksnapd.packing import FRAME_SIZES, PACKING_DEFAULT
+from blocksnapd.store.beginning import check_base, locked, points_of
 from blocksnapd.store.check_records import CheckRecords
 from blocksnapd.store.epoch_watch import EpochWatch, is_base_tainted
 from blocksnapd.store.identity import check_repository, other_repository
@@ -35,19 +35,17 @@ from blocksnapd.store.keys import (
     load_restore,
     load_source,
 )
+from blocksnapd.store.looks import glance
 from blocksnapd.store.names import (
-    check_free,
     check_point_id,
-    is_point_name,
     packs_prefix,
     parse_point_name,
     points_prefix,
-    volume_prefix,
 )
 from blocksnapd.store.outline import PointOutline, read_outline
 from blocksnapd.store.places import open_store
 from blocksnapd.store.point_format import BLOCK_SIZES, POINT_SIZE_MAX, from_us
-from blocksnapd.store.point_reader import PointReader
+from blocksnapd.store.point_reader import PointReader, read_header
 from blocksnapd.store.redirect import Redirected
 from blocksnapd.store.repacked import MovedPacks, Relocated
 from blocksnapd.store.seal import digest
@@ -84,6 +82,7 @@ class Repository:
         self._store, self._id, self._source = store, repository_id, source
         self._metadata, self._level, self._frame_size = metadata, level, frame_size
         self._served: set[str] = set()
+        self._epochs: dict[str, tuple[str, int]] = {}  # newest point of a volume, and its own
 
     @classmethod
     def open(
@@ -166,8 +165,11 @@ class Repository:
 
     def newest(self, volume_id: str) -> PointHead | None:
         """Return the newest committed point; see ``ports.PointStore.newest``."""
-        self._check_still_there()
-        names = self.names(volume_id)
+        store = glance(self._store, volume_id)
+        # A mount point whose disk was taken away is an empty directory without points: all would
+        # be shipped again, into the disk below. Another disk may be there by now, too.
+        check_repository(store, self._source)
+        names = points_of(store, volume_id)
         if not names:
             return None
         if len(names) > 1 and parse_point_name(names[-2]).seq == parse_point_name(names[-1]).seq:
@@ -177,19 +179,23 @@ class Repository:
                 hint="Decide which daemon protects the volume; move one of the two objects away.",
             )
         # Whoever goes on from this point may remove what it was made of: it must be durable.
-        self._store.settle(points_prefix(volume_id))
+        store.settle(points_prefix(volume_id))
         for _ in range(2):  # a disk or network may stumble once
             with contextlib.suppress(FormatError):
-                return self._reader().load_clear(names[-1]).head
+                found = self._reader().load_clear(names[-1])
+                self._epochs[volume_id] = names[-1], found.header.epoch
+                return found.head
         return self._damaged_head(names)
 
     def wanted(self, volume_id: str) -> Wanted:
         """Return what verification found damaged; see ``ports.PointStore.wanted``."""
-        key = self._source_key()
-        wanted = CheckRecords(self._store, key, volume_id).wanted(self._served)
-        names = self.names(volume_id)
+        key, store = self._source_key(), glance(self._store, volume_id)
+        wanted = CheckRecords(store, key, volume_id).wanted(self._served)
+        names = points_of(store, volume_id)
         try:
-            tainted = bool(names) and is_base_tainted(self._store, key, volume_id, names[-1])
+            tainted = bool(names) and is_base_tainted(
+                store, key, volume_id, names[-1], self._epoch(volume_id, names[-1])
+            )
         except FormatError:
             tainted = True
         return replace(wanted, afresh=True) if tainted else wanted
@@ -216,17 +222,18 @@ class Repository:
             UsageError: an id is malformed, or the block size is not the volume's.
         """
         key = self._source_key()
-        self._check_still_there()
         check_point_id(point_id)
         if block_size not in BLOCK_SIZES or (base and base.block_size not in (0, block_size)):
             raise UsageError(f"volume {volume_id} cannot have blocks of {block_size} bytes")
-        lock = self._store.lock(volume_prefix(volume_id))
+        lock, store = locked(self._store, self._source, volume_id)
         try:
-            self._store.settle(packs_prefix(volume_id))
-            self._check_base(volume_id, point_id, base)
-            base_name = base.name if base and not base.is_damaged else ""
+            store.settle(packs_prefix(volume_id))
+            check_base(points_of(store, volume_id), point_id, base)
+            epoch = self._epoch(volume_id, base.name) if base and not base.is_damaged else 0
             cut = open_log(log, self._id, volume_id, point_id, base, block_size)
-            watch = EpochWatch(self._store, key, volume_id, base_name=base_name, since=cut.since)
+            watch = EpochWatch(
+                self._store, key, volume_id, base_epoch=epoch, shown=store, since=cut.since
+            )
             return Sink(
                 self._store, key, lock, volume_id=volume_id, point_id=point_id,
                 block_size=block_size, base=base, level=self._level, frame_size=self._frame_size,
@@ -239,7 +246,7 @@ class Repository:
 
     def names(self, volume_id: str) -> list[str]:
         """Return the names of all points, oldest first; needs no key."""
-        return [n for n in self._store.list_names(points_prefix(volume_id)) if is_point_name(n)]
+        return points_of(self._store, volume_id)
 
     def outline(self, name: str) -> PointOutline | None:
         """Return what a point's clear header says, None if it is damaged; needs no key."""
@@ -343,21 +350,10 @@ class Repository:
                 return self._reader().load_clear(name).header.block_size
         return 0
 
-    def _check_still_there(self) -> None:
-        # A mount point whose disk was taken away is an empty directory without points: all would
-        # be shipped again, into the disk below. Another disk may be there by now, too.
-        check_repository(self._store, self._source)
-
-    def _check_base(self, volume_id: str, point_id: str, base: PointHead | None) -> None:
-        names = self.names(volume_id)
-        for name in names:
-            check_free(name, base.seq + 1 if base else 1, point_id)
-        if base and (not names or names[-1] != base.name):
-            raise ObjectExistsError(
-                f"point {base.point_id} is not the newest of volume {volume_id}",
-                effect="Nothing was written.",
-                hint="Look at the newest point and go on from it.",
-            )
+    def _epoch(self, volume_id: str, name: str) -> int:
+        # Of a point; that of the newest was read with it.
+        known, epoch = self._epochs.get(volume_id, ("", 0))
+        return epoch if known == name else read_header(self._store, name, self._id).epoch
 
     def _reader(self) -> PointReader:
         return PointReader(self._store, self._source_key(), self._metadata)

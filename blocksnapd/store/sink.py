@@ -6,8 +6,7 @@
 
 The order of § 2 in FORMAT.md holds because ``finish`` waits for every pack's ``put``, which is
 durable on return, before ``commit`` puts the point. Memory: three packs, a few batches, the layer,
-and the table of ``session_dedup.py``. A commit is three round trips one after the other: looks
-that do not depend on each other are taken at once, before the point is put and after it.
+and the table of ``session_dedup.py``. What a commit looks at around its put is in ``commit.py``.
 """
 
 from __future__ import annotations
@@ -36,7 +35,8 @@ from blocksnapd.model import (
     PointHead,
     RestorePoint,
 )
-from blocksnapd.store.names import check_free, pack_name, point_name, points_prefix
+from blocksnapd.store.commit import Commit
+from blocksnapd.store.names import pack_name, point_name
 from blocksnapd.store.pack_records import pack_ref_record, unpack_ref_record
 from blocksnapd.store.pack_sender import PackSender
 from blocksnapd.store.pack_writer import Batch, PackWriter
@@ -48,7 +48,6 @@ from blocksnapd.store.runs import SLOT_BITS, Runs
 from blocksnapd.store.seal import POINT_TAG_SIZE, Scope, digest
 from blocksnapd.store.session_dedup import SessionDedup
 from blocksnapd.store.tables import TableWriter
-from blocksnapd.store.together import together
 
 if TYPE_CHECKING:
     from blocksnapd.model import U8, U64
@@ -191,18 +190,15 @@ class Sink:
         said, header, data = self._finished
         assert facts == said
         named = {pack.name for pack in (*self._known_packs.values(), *self._sender.packs())}
+        commit = Commit(self._store, self._watch, header.name, named)
+        self._may_exist = True
         try:
-            together(self._check_place, lambda: self._watch.look_before(header.name, named))
+            self._stored += commit.put(data)
         except CondemnedError:
             self._forget_log()  # or whoever goes on would be refused for the same packs
             raise
-        self._may_exist = True
-        self._stored += self._store.put(header.name, [data])
         self._forget_log()
-        together(
-            lambda: self._watch.look_for_rivals(header.name),
-            lambda: self._watch.look_after(header.name, named),
-        )
+        commit.look_after()
         self._close()
         return RestorePoint(
             facts=facts, seq=self._seq, name=header.name, digest=digest(data),
@@ -339,11 +335,6 @@ class Sink:
                 effect="Nothing was committed; earlier points are untouched.",
                 hint="This is a fault of the program or of memory: please report it.",
             )
-
-    def _check_place(self) -> None:
-        # The lock makes this certain; where locks lie (NFS), it still catches most forks.
-        for name in self._store.list_names(points_prefix(self._volume_id)):
-            check_free(name, self._seq, self._point_id)
 
     def _header(self, facts: PointFacts) -> Header:
         return Header(

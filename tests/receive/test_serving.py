@@ -58,6 +58,7 @@ def test_one_host_cannot_take_all_there_is(receiver, monkeypatch):
     assert receiver.store("maintainer", "db02").list_names("v/") == []
     for lock in locks:
         lock.release()
+        lock.wait_until_over()
     assert mine.list_names("v/") == []
     assert store.list_names("v/") == []
 

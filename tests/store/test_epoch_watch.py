@@ -45,7 +45,7 @@ def test_the_epoch_is_noted_in_the_point(lab):
     assert lab.reader._reader().load(point.name).object.header.epoch == 4
     lab.store.delete(condemned_name(VOLUME, 4))
     assert watch(lab).epoch == 0
-    assert watch(lab, base_name=point.name).epoch == 4
+    assert watch(lab, base_epoch=4).epoch == 4
 
 
 def test_a_proof_without_its_list_counts(lab):
@@ -161,9 +161,9 @@ def test_a_point_that_came_too_late_is_not_gone_on_from(lab):
 def test_a_point_that_the_mark_has_seen_is_sound(lab):
     name = lab.kept[0][0].name
     condemn(lab, 1, own(1), newest_seq=1)
-    assert not is_base_tainted(lab.store, lab.keys.source, VOLUME, name)
+    assert not is_base_tainted(lab.store, lab.keys.source, VOLUME, name, 0)
     condemn(lab, 2, own(1), newest_seq=0)
-    assert not is_base_tainted(lab.store, lab.keys.source, VOLUME, name)
+    assert not is_base_tainted(lab.store, lab.keys.source, VOLUME, name, 0)
     assert not lab.writer.wanted(VOLUME).afresh
 
 

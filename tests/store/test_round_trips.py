@@ -7,8 +7,12 @@ import time
 
 import pytest
 
+from blocksnapd.store.steady import Line
+from blocksnapd.store.steady_receiver import SteadyReceiver
 from tests.fakes.memory_objects import MemoryObjects
-from tests.store.support import Lab
+from tests.receive.running import Running
+from tests.servers.far_line import FarLine
+from tests.store.support import VOLUME, Lab
 
 LATENCY_S = 0.05
 FREE = {"settle"}  # nothing to ask a place for that is durable when it answers
@@ -98,3 +102,25 @@ def test_what_comes_before_it_is_bounded(lab):
         lab.store.is_far = False
     assert len({len(chain) for chain in chains}) == 1
     assert len(chains[0]) <= 13
+
+
+def test_to_a_receiver_three_are_enough_from_the_snapshot_on(tmp_path):
+    """What is wanted; the lock and the place, at once; the point with a look on both sides."""
+    with Running(tmp_path) as receiver, FarLine("127.0.0.1", receiver.tcp_port) as line:
+        receiver.tcp_port = line.tcp_port
+        lab = Lab(store=SteadyReceiver(receiver.store("source"), Line()), blocks=400)
+        lab.write(range(10, 60))
+        lab.commit()
+        changed, facts = lab.write(range(100)), lab.facts("delta", 2)
+        line.latency_s = 0.02  # so that what is asked at once is on its way at once
+        line.count_anew()
+        head = lab.writer.newest(VOLUME)
+        assert line.count_anew().turns == 2
+        lab.writer.wanted(VOLUME)
+        assert line.count_anew().turns == 1
+        sink = lab.sink(2, base=head)
+        assert line.count_anew().turns == 1
+        lab.feed(sink, changed)
+        sink.commit(facts)
+        assert line.count_anew().turns == 1
+        lab.commit(lab.write([7]), number=3)  # what was let go without waiting is free
