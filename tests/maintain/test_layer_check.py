@@ -198,3 +198,15 @@ def test_an_expired_full_point_in_a_layer_makes_what_follows_known(lab):
         image = bytearray(len(wanted))
         lab.reader.open_image(point).read_into(0, memoryview(image))
         assert image == wanted
+
+
+def test_a_layer_after_a_salvaged_point_makes_what_follows_known(lab):
+    """The sealed part of a point with a byte too many is whole; only its digest cannot be told."""
+    spanning = {ref.name for ref in lab.layers() if ref.from_seq < 5 < ref.to_seq}
+    name = next(n for n in points(lab) if f"/{5:016x}-" in n)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(changed(lab, name, lab.store.objects[name] + b"\0"))
+        for lost in spanning:
+            stack.enter_context(changed(lab, lost, None))
+        known = {point.seq: point.is_known for point in verify(lab).points}
+        assert [seq for seq, is_known in known.items() if not is_known] == [5]
