@@ -284,9 +284,29 @@ FINDINGS: Final = {
         "Add 'nofail' to that line, and enable the unit that attaches the COW space.",
     ),
     "UNFINISHED": Explanation(
-        "A restore made a logical volume and has not filled it: it is under way, or was stopped.",
+        "A restore made a logical volume and was stopped before it was filled.",
         "That volume holds only a part of a point. The protected volumes are untouched.",
         "Run the same restore again, it goes on where it was; or remove the volume: lvremove.",
+    ),
+    "RESTORING": Explanation(
+        "A restore that is running fills a logical volume that it made.",
+        "Until it is done that volume holds only a part of a point.",
+        "Nothing; to stop it: blocksnapctl cancel RUN.",
+    ),
+    "RESTORE-CUT": Explanation(
+        "A restore to a device was stopped before it was done.",
+        "That device holds only a part of a point.",
+        "Run the same restore again, it goes on where it was; or remove the journal that is named.",
+    ),
+    "MERGE-CUT": Explanation(
+        "A point was to be merged into its volume, and the command was stopped before that began.",
+        "The volume is unchanged. What was prepared takes room from the COW space.",
+        "Run the same view --merge again; or remove what was prepared: lvremove.",
+    ),
+    "VIEW-CUT": Explanation(
+        "A snapshot was taken for a view that is not there: it was cut off, or lost by a boot.",
+        "Each block of the volume that is overwritten is copied for it once.",
+        "End it: blocksnapctl view --end VOLUME. It can be made anew.",
     ),
     "SUSPENDED": Explanation(
         "A device of the volume is suspended: whoever took a snapshot died half-way.",

@@ -9,7 +9,7 @@
     COW space on its own origin         told: only a person can move it
     file as COW space of what boots     told
     mount that a boot would wait for    told
-    volume that a restore did not fill  told: it goes on when it is asked for again
+    left of restores, views, merges     told: only a person knows what is under way
 
 Source: device-mapper and lvm2 as in volume_repair.py; systemd.mount(5) and fstab(5) for ``nofail``.
 """
@@ -20,10 +20,9 @@ import asyncio
 import re
 from typing import TYPE_CHECKING
 
-from blocksnapd.cycle import cow_place, cow_space, lvm_text, merging, volume_repair
+from blocksnapd.cycle import cow_place, cow_space, leftovers, lvm_text, merging, volume_repair
 from blocksnapd.cycle.block_device import Topology, device_number
 from blocksnapd.cycle.dm_ioctl import Control
-from blocksnapd.cycle.new_volume import TAG_UNFINISHED
 from blocksnapd.cycle.volume_repair import Finding
 from blocksnapd.errors import BlocksnapError, RefusedError
 
@@ -57,7 +56,7 @@ async def examine(
     volumes = await lvm.volumes(volume.vg)
     pvs = [pv for pv in await lvm.physical_volumes() if pv.vg == volume.vg]
     found += await asyncio.to_thread(_hazards, topology, volume, volumes, pvs)
-    found += unfinished(volumes)
+    found += leftovers.examine(volume, volumes)
     return found + await volume_repair.examine(lvm, volume)
 
 
@@ -109,20 +108,6 @@ def fstab_waits(text: str, names: set[str]) -> list[str]:
         if not {"nofail", "noauto"} & set(fields[3].split(",")):
             points.append(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[1]))
     return points
-
-
-def unfinished(volumes: list[LogicalVolume]) -> list[Finding]:
-    """Tell which of a group's ``volumes`` a restore made and did not fill, or is still filling."""
-    return [
-        Finding(
-            "UNFINISHED", f"{v.vg}/{v.name} was made for a restore that is not done.",
-            "Until it is, it holds only a part of a point.",
-            f"If no restore is under way: begin it again, it goes on; or lvremove {v.vg}/{v.name}.",
-            fixable=False,
-        )
-        for v in volumes
-        if TAG_UNFINISHED in v.tags
-    ]  # fmt: skip
 
 
 def _missing_target() -> list[Finding]:

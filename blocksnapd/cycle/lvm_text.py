@@ -112,6 +112,11 @@ class LogicalVolume:
         """Whether the kernel has the device, with a table: the fifth attribute letter."""
         return self.attr[4] in "asISmM"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody uses the device: the sixth attribute letter."""
+        return self.attr[5] == "o"
+
     def tag_value(self, prefix: str) -> str:
         """Return what follows ``prefix`` in the first tag that has it, or nothing."""
         return next((t[len(prefix) :] for t in self.tags if t.startswith(prefix)), "")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 TAG_OF: Final = "blocksnap_merge="  # and the origin's name
 LOOK_S: Final = 0.5
 POLL_S: Final = 10.0  # lvm2's own process clears away what was merged, unless it died
-_MERGING: Final = "S"
+MERGING: Final = "S"
 
 
 def merge_name(point_id: str) -> str:
@@ -126,7 +126,7 @@ async def settle(lvm: Lvm, volume: VolumeName, tell: Callable[[int], None]) -> l
         ours = await _ours(lvm, volume)
         if not ours:
             return done
-        merging = [v for v in ours if v.attr[0] == _MERGING]
+        merging = [v for v in ours if v.attr[0] == MERGING]
         for found in (v for v in ours if v not in merging):
             async with lvm.lock(volume.vg):
                 argv = lvm_text.remove_argv(volume.vg, found.name, udev=lvm.udev)
@@ -154,7 +154,7 @@ async def clear_merged(lvm: Lvm, volume: VolumeName) -> list[str]:
     Raises:
         LvmError, HostError: it failed; call again.
     """
-    merging = [v for v in await _ours(lvm, volume) if v.attr[0] == _MERGING]
+    merging = [v for v in await _ours(lvm, volume) if v.attr[0] == MERGING]
     if not merging or await asyncio.to_thread(remaining, volume) != 0:
         return []
     await _lvchange(lvm, volume, "--poll", "y")

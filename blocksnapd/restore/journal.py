@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from blocksnapd.model import U64
 
 JOURNAL_SUFFIX = ".blocksnap-journal"
+JOURNALS = "/var/lib/blocksnap/restores"  # root's, of restores to devices
 NEW_SUFFIX = ".new"
 MAGIC = b"BSRESUME1 "
 HEAD_SIZE_MAX = 64 * 1024
@@ -114,6 +115,31 @@ class Journal:
     def remove(self) -> None:
         """Remove it; none there is success."""
         durable.remove(self.path)
+
+
+def left_in(directory: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the path and the ``about`` of each journal in a directory, by name; none of others.
+
+    Blocking. What cannot be read is left out.
+    """
+    found = []
+    with suppress(OSError):
+        for name in sorted(os.listdir(directory)):
+            path = os.path.join(directory, name)
+            if name.endswith(JOURNAL_SUFFIX) and (about := _about(path)) is not None:
+                found.append((path, about))
+    return found
+
+
+def _about(path: str) -> Mapping[str, Any] | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(fd, "rb") as file:
+            head = file.read(HEAD_SIZE_MAX) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        about = json.loads(head.partition(b"\n")[0].removeprefix(MAGIC))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return about if head.startswith(MAGIC) and isinstance(about, dict) else None
 
 
 def _batches(read: Any) -> Iterator[Batch]:

@@ -18,7 +18,7 @@ from blocksnapd.errors import (
     UsageError,
 )
 from blocksnapd.restore.full import restore_full
-from blocksnapd.restore.journal import JOURNAL_SUFFIX, Journal
+from blocksnapd.restore.journal import JOURNAL_SUFFIX, JOURNALS, Journal
 from blocksnapd.restore.resume import Resume
 from blocksnapd.restore.target import TargetPlan, examine, open_target
 from blocksnapd.runtime import durable
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from blocksnapd.service.worker_points import WorkerPoints
     from blocksnapd.store.image import Image
 
-JOURNALS: Final = "/var/lib/blocksnap/restores"
 _READING: Final = ("", "survey", "clear", "check", "write")  # where damage is the repository's
 
 

@@ -44,10 +44,3 @@ def test_each_half_done_state_has_a_finding_that_says_what_follows() -> None:
     assert [f.code for f in found] == ["SUSPENDED", "HALF", "ORPHAN", "LOADED", "INVALID"]
     assert all(f.what and f.effect and f.fix for f in found)
     assert [f.code for f in found if not f.fixable] == ["INVALID"]
-
-
-def test_a_volume_that_a_restore_did_not_fill_is_told_and_left_alone() -> None:
-    half = volume(lv_name="back", lv_tags="blocksnap.unfinished", origin="")
-    found = doctor.unfinished([volume(), half])
-    assert [(f.code, f.fixable) for f in found] == [("UNFINISHED", False)]
-    assert "vg/back" in found[0].what

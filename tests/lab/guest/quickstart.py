@@ -74,7 +74,8 @@ def make_writable() -> None:
     for place in ("/etc", "/var/lib", "/mnt", "/srv"):
         kit.run("mount", "-t", "tmpfs", "-o", "mode=755", "memory", place)
     for old in Path("/run/lab/m").iterdir():
-        os.symlink(old, f"/etc/{old.name}")
+        if old.name != "blocksnap":  # of this machine, should it have one
+            os.symlink(old, f"/etc/{old.name}")
     for made in ("/etc/blocksnap", "/run/blocksnap", "/mnt/spare", "/srv/vm",
                  "/var/lib/blocksnap-receive"):  # fmt: skip
         os.makedirs(made)
