@@ -178,7 +178,7 @@ class Cycle:
 
     async def _next(self, asked: Asked) -> tuple[HostView, PointHead | None, Command]:
         volume = self._volume
-        view = await volume.source.observe()
+        view = await volume.source.observe(again=self._head is not None)
         if view.volume_id != volume.volume_id:
             raise VolumeError(
                 f"{volume.name} is another volume than before: one of this name was made anew.",

@@ -124,8 +124,10 @@ class ChangeSource(Protocol):
     def consistency(self) -> str:
         """What is known of the last point's instant; ask after its last byte was read."""
 
-    async def observe(self) -> HostView:
+    async def observe(self, *, again: bool = False) -> HostView:
         """Look at the volume and at every snapshot of ours on it.
+
+        ``again``: not the first look of a run, so that what was just seen may do.
 
         Raises:
             VolumeError: it is missing or is not what this driver needs.

@@ -110,6 +110,17 @@ def growth(size: int, wanted: int, rate: float, room: Room) -> int:
     return max(0, min(step, limit // room.extent * room.extent))
 
 
+def cow_size_max(origin_size: int, chunk_size: int) -> int:
+    """Return the bytes of COW space with which a snapshot of the origin can never overflow.
+
+    One header chunk, one data chunk for each of the origin's, and an exception area for every
+    ``chunk_size / 16`` of these, with one more to end the table.
+    """
+    chunks = -(-origin_size // chunk_size)
+    areas = chunks // (chunk_size // 16) + 1
+    return (1 + areas + chunks) * chunk_size
+
+
 class Interval(NamedTuple):
     """One life of a COW device: so many bytes were used in so many seconds."""
 

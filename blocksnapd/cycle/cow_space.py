@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from blocksnapd.cycle import lvm_text
 from blocksnapd.cycle.block_device import Topology, device_number
 from blocksnapd.cycle.cow_place import refuse_boot_group, refuse_own_origin
+from blocksnapd.cycle.cow_sizing import cow_size_max
 from blocksnapd.errors import (
     CowReserveError,
     HostError,
@@ -207,7 +208,7 @@ async def _size_for(lvm: Lvm, group: VolumeGroup) -> int:
     origins = [v for v in volumes if not v.is_ours and not lvm_text.unsuitable(v)]
     extent = group.extent_size
     # The smallest chunks need the most exception areas.
-    useful = [lvm_text.cow_size_max(v.size, lvm_text.CHUNK_SIZE_MIN) for v in origins]
+    useful = [cow_size_max(v.size, lvm_text.CHUNK_SIZE_MIN) for v in origins]
     needed = [-(-size // extent) * extent for size in useful]
     return 2 * sum(needed) + max(needed, default=0) + _PV_OVERHEAD + _PV_SLACK_EXTENTS * extent
 

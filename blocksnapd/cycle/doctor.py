@@ -28,7 +28,7 @@ from blocksnapd.errors import BlocksnapError, RefusedError
 
 if TYPE_CHECKING:
     from blocksnapd.cycle.lvm import Lvm
-    from blocksnapd.cycle.lvm_text import LogicalVolume, PhysicalVolume, VolumeName
+    from blocksnapd.cycle.lvm_text import GroupReport, PhysicalVolume, VolumeName
 
 __all__ = ["Finding", "examine", "repair"]
 
@@ -53,10 +53,9 @@ async def examine(
     topology = topology or Topology()
     found = await asyncio.to_thread(_missing_target)
     found += await asyncio.to_thread(_not_attached, topology, file) if file else []
-    volumes = await lvm.volumes(volume.vg)
-    pvs = [pv for pv in await lvm.physical_volumes() if pv.vg == volume.vg]
-    found += await asyncio.to_thread(_hazards, topology, volume, volumes, pvs)
-    found += leftovers.examine(volume, volumes)
+    group = await lvm.group(volume.vg)
+    found += await asyncio.to_thread(_hazards, topology, volume, group)
+    found += leftovers.examine(volume, group.volumes)
     return found + await volume_repair.examine(lvm, volume)
 
 
@@ -138,11 +137,9 @@ def _not_attached(topology: Topology, file: str) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _hazards(
-    topology: Topology, volume: VolumeName, volumes: list[LogicalVolume],
-    pvs: list[PhysicalVolume],
-) -> list[Finding]:  # fmt: skip
+def _hazards(topology: Topology, volume: VolumeName, group: GroupReport) -> list[Finding]:
     """Tell what could hang or not boot this host, of what already is set up."""
+    volumes, pvs = group.volumes, group.physical_volumes
     if not volumes:
         return []
     vg_uuid = volumes[0].vg_uuid

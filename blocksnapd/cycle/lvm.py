@@ -29,7 +29,12 @@ from blocksnapd.runtime.process import Finished, FlightRecorder, base_environmen
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from blocksnapd.cycle.lvm_text import LogicalVolume, PhysicalVolume, VolumeGroup
+    from blocksnapd.cycle.lvm_text import (
+        GroupReport,
+        LogicalVolume,
+        PhysicalVolume,
+        VolumeGroup,
+    )
 
 UDEV_CONTROL = "/run/udev/control"
 REPORT_S_MAX = 60.0
@@ -77,22 +82,25 @@ class Lvm:
             extra["DM_DISABLE_UDEV"] = "1"
         return extra
 
-    async def volumes(self, vg: str) -> list[LogicalVolume]:
-        """Report every LV of a volume group.
+    async def group(self, vg: str) -> GroupReport:
+        """Report the volumes of a group, and its physical volumes.
 
         Raises:
             VolumeError: there is no such group. LvmError and others: see lvm_errors.py.
         """
-        return lvm_text.parse_lvs(
-            (await self.command(lvm_text.lvs_argv(vg, udev=self.udev))).stdout
-        )
+        argv = lvm_text.group_argv(vg, udev=self.udev)
+        return lvm_text.parse_group((await self.command(argv)).stdout)
+
+    async def volumes(self, vg: str) -> list[LogicalVolume]:
+        """Report the volumes of a group; raises as ``group`` does."""
+        return (await self.group(vg)).volumes
 
     async def groups(self) -> list[VolumeGroup]:
         """Report every volume group."""
         return lvm_text.parse_vgs((await self.command(lvm_text.vgs_argv(udev=self.udev))).stdout)
 
     async def physical_volumes(self) -> list[PhysicalVolume]:
-        """Report every physical volume."""
+        """Report every physical volume of this host."""
         return lvm_text.parse_pvs((await self.command(lvm_text.pvs_argv(udev=self.udev))).stdout)
 
     async def command(self, argv: Sequence[str], *, timeout_s: float = REPORT_S_MAX) -> Finished:

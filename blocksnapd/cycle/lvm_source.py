@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, TypeVar
 from blocksnapd.cycle import doctor, lvm_text, volume_repair
 from blocksnapd.cycle.block_device import Topology, sync_file_systems
 from blocksnapd.cycle.cow_place import check_place
-from blocksnapd.cycle.cow_sizing import Room, growth
+from blocksnapd.cycle.cow_sizing import Room, cow_size_max, growth
 from blocksnapd.cycle.cow_space import check_room, disk_room
 from blocksnapd.cycle.dm_ioctl import Control
 from blocksnapd.cycle.dm_stack import snapshot_numbers
+from blocksnapd.cycle.last_report import LastReport
 from blocksnapd.cycle.lvm_text import VolumeName, dm_name, snapshot_name
 from blocksnapd.cycle.snapshot_content import MergeChunks, SnapshotContent
 from blocksnapd.errors import (
@@ -47,8 +48,8 @@ from blocksnapd.units import Amount
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from blocksnapd.cycle.lvm import Lvm
-    from blocksnapd.cycle.lvm_text import LogicalVolume
+    from blocksnapd.cycle.lvm import Guarded, Lvm
+    from blocksnapd.cycle.lvm_text import GroupReport, LogicalVolume
     from blocksnapd.ports import BlockReader, CowReader
 
 _T = TypeVar("_T")
@@ -99,16 +100,17 @@ class LvmSource:
         self._lvm, self._place = lvm, place
         self._topology = topology or Topology()
         self._content = SnapshotContent(self.volume, open_cow, merge_chunks)
+        self._last = LastReport(lvm, self.volume)
 
-    async def observe(self) -> HostView:
-        """Look at the volume and at every snapshot of ours on it.
+    async def observe(self, *, again: bool = False) -> HostView:
+        """Look at the volume and at every snapshot of ours on it; ``again``: see last_report.py.
 
         A volume that somebody left suspended shows as a half-done snapshot without a point.
 
         Raises:
             VolumeError: it is missing, inactive, or not what this driver needs.
         """
-        volumes = await self._lvm.volumes(self.volume.vg)
+        volumes = (await self._last.get(again=again)).volumes
         origin = self._origin(volumes)
         ours = lvm_text.snapshots_of(volumes, origin)
         return await asyncio.to_thread(self._view, origin, ours)
@@ -116,6 +118,7 @@ class LvmSource:
     async def repair(self) -> list[str]:
         """Repair every half-done state; see doctor.py."""
         async with self._lvm.lock(self.volume.vg):
+            self._last.drop()
             return await doctor.repair(
                 self._lvm, self.volume, file=self._place.file, activate=False,
                 topology=self._topology,
@@ -131,13 +134,14 @@ class LvmSource:
         """
         started = time.monotonic()
         async with self._lvm.lock(self.volume.vg):
-            volumes = await self._lvm.volumes(self.volume.vg)
-            origin = self._origin(volumes)
-            await self._refuse(volumes, origin)
+            group = await self._last.get(again=True)
+            origin = self._origin(group.volumes)
+            await asyncio.to_thread(self._refuse, group, origin)
             await asyncio.to_thread(self._sync)
             try:
                 suspended_s, at = await self._create(origin, point_id)
             except BlocksnapError:
+                self._last.drop()
                 with contextlib.suppress(BlocksnapError):  # the first error is the one to tell
                     await volume_repair.repair(self._lvm, self.volume)
                     await self._remove(point_id)  # it may be whole, and yet nobody's
@@ -197,32 +201,31 @@ class LvmSource:
         """
         name = snapshot_name(point_id)
         async with self._lvm.lock(self.volume.vg):
-            volumes = await self._lvm.volumes(self.volume.vg)
-            found = next((v for v in volumes if v.name == name and not v.invalid), None)
+            group = await self._last.get(again=False)
+            found = next((v for v in group.volumes if v.name == name and not v.invalid), None)
             if found is None:
                 return 0
-            room = await self._room(self._origin(volumes))
+            room = await asyncio.to_thread(self._room, group)
             by = growth(found.size, self._place.grow_by.of(found.size), rate, room)
             if by:
                 words = ("--size", f"+{by}b", "--autobackup", "n", f"{self.volume.vg}/{name}")
                 places = self._place.physical_volumes
                 argv = lvm_text.pv_argv("lvextend", *words, *places, udev=self._lvm.udev)
-                await self._lvm.guarded(argv, origin=self.volume.dm, names=(self._dm(name),))
+                await self._guarded(argv, name)
         return by
 
-    async def _room(self, origin: LogicalVolume) -> Room:
+    def _room(self, group: GroupReport) -> Room:
         """Return what growth has to keep to; of a sparse file also what its disk has left."""
-        places = self._place.physical_volumes
+        origin, places = self._origin(group.volumes), self._place.physical_volumes
         pvs = [
-            p for p in await self._lvm.physical_volumes()
-            if p.vg == self.volume.vg and not p.missing
-            and (p.name in places or any(f"@{tag}" in places for tag in p.tags))
+            p for p in group.physical_volumes
+            if not p.missing and (p.name in places or any(f"@{tag}" in places for tag in p.tags))
         ]  # fmt: skip
         free, reserve = sum(p.free for p in pvs), self._place.pv_reserve
         if self._place.file:
-            disk = await asyncio.to_thread(disk_room, self._place.file)
+            disk = disk_room(self._place.file)
             free = min(free, max(0, disk.free - self._place.reserve))
-        useful = lvm_text.cow_size_max(origin.size, self._place.chunk_size)
+        useful = cow_size_max(origin.size, self._place.chunk_size)
         limit = self._place.size_max
         return Room(
             largest=min(useful, limit.of(origin.size)) if limit else useful, free=free,
@@ -260,10 +263,10 @@ class LvmSource:
             )
         return origin
 
-    async def _refuse(self, volumes: list[LogicalVolume], origin: LogicalVolume) -> None:
+    def _refuse(self, group: GroupReport, origin: LogicalVolume) -> None:
         """Raise whatever forbids one more snapshot."""
-        foreign = lvm_text.foreign_snapshots(volumes, origin)
-        ours = lvm_text.snapshots_of(volumes, origin)
+        foreign = lvm_text.foreign_snapshots(group.volumes, origin)
+        ours = lvm_text.snapshots_of(group.volumes, origin)
         if foreign and not ours:
             names = ", ".join(f"{v.vg}/{v.name}" for v in foreign)
             raise RefusedError(
@@ -272,26 +275,25 @@ class LvmSource:
                 " protection was not started.",
                 hint=f"Remove it ('lvremove {names.split(',')[0]}') or ask whoever made it.",
             )
-        pvs = await self._lvm.physical_volumes()
-        await asyncio.to_thread(
-            check_place, self._topology, self.volume.vg, origin.vg_uuid,
-            [p for p in pvs if p.vg == self.volume.vg], self._place.physical_volumes,
+        check_place(
+            self._topology, self.volume.vg, origin.vg_uuid, group.physical_volumes,
+            self._place.physical_volumes,
         )  # fmt: skip
         if self._place.file:
-            await asyncio.to_thread(check_room, self._place.file, self._place.reserve)
+            check_room(self._place.file, self._place.reserve)
 
     async def _create(self, origin: LogicalVolume, point_id: str) -> tuple[float, float]:
         """Run lvcreate; return (suspended seconds, instant) once the snapshot is known whole."""
         name = snapshot_name(point_id)
-        useful = lvm_text.cow_size_max(origin.size, self._place.chunk_size)
+        useful = cow_size_max(origin.size, self._place.chunk_size)
         size = min(useful, self._place.size.of(origin.size)) if self._place.size else useful
         argv = lvm_text.create_argv(
             self.volume, volume_uuid=origin.uuid, point_id=point_id,
             chunk_size=self._place.chunk_size, size=size,
             places=self._place.physical_volumes, udev=self._lvm.udev,
         )  # fmt: skip
-        guarded = await self._lvm.guarded(argv, origin=self.volume.dm, names=(self._dm(name),))
-        volumes = await self._lvm.volumes(self.volume.vg)
+        guarded = await self._guarded(argv, name)
+        volumes = (await self._last.get(again=False)).volumes
         made = next((v for v in volumes if v.name == name), None)
         view = await asyncio.to_thread(self._view, origin, [made] if made else [])
         if made is None or view.snapshots[0].state != "good" or made.size < size:
@@ -337,16 +339,20 @@ class LvmSource:
     async def _remove(self, point_id: str) -> None:
         """Remove a snapshot and whatever its removal leaves; the group's lock is held."""
         name = snapshot_name(point_id)
-        if await self._exists(name):
+        group = await self._last.get(again=True)
+        if any(v.name == name for v in group.volumes):
             await self._await_release(name)
             argv = lvm_text.remove_argv(self.volume.vg, name, udev=self._lvm.udev)
-            await self._lvm.guarded(argv, origin=self.volume.dm, names=(self._dm(name),))
-        left = await asyncio.to_thread(self._devices_of, name)
-        if left or await self._exists(name):
+            await self._guarded(argv, name)
+            self._last.note_removed(group, name)
+        if await asyncio.to_thread(self._devices_of, name):
+            self._last.drop()
             await volume_repair.repair(self._lvm, self.volume)
 
-    async def _exists(self, name: str) -> bool:
-        return any(v.name == name for v in await self._lvm.volumes(self.volume.vg))
+    async def _guarded(self, argv: list[str], name: str) -> Guarded:
+        """Run what changes the volume's snapshot ``name``, which makes the last report void."""
+        self._last.drop()
+        return await self._lvm.guarded(argv, origin=self.volume.dm, names=(self._dm(name),))
 
     async def _await_release(self, name: str) -> None:
         """Wait until only the snapshot itself holds its COW device, and nobody the snapshot.

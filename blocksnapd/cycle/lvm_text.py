@@ -7,7 +7,7 @@ an old one can then never stand in the way of the next.
 
 Reports are JSON in which every value is a string: ``"-1"`` and ``""`` mean unknown.
 
-Source: lvm2 2.03.16, lvs(8), pvs(8), vgs(8), lvcreate(8), lvmreport(7), ``lib/report/columns.h``.
+Source: lvm2 2.03.16, lvm-fullreport(8), lvcreate(8), lvmreport(7), ``lib/report/columns.h``.
 """
 
 from __future__ import annotations
@@ -35,13 +35,15 @@ MERGE_PREFIX = "bsmerge_"  # COW devices that are merged into their origin
 CHUNK_SIZE_MIN = 4096
 REPORT_SIZE_MAX = 32 * 1024 * 1024
 
-_LV_FIELDS = (
-    "vg_name,vg_uuid,vg_extent_size,vg_missing_pv_count,lv_name,lv_uuid,lv_attr,lv_size,origin,"
-    "chunk_size,lv_snapshot_invalid,lv_layout,lv_role,pool_lv,lv_tags,lv_kernel_major,"
-    "lv_kernel_minor"
-)
 _VG_FIELDS = "vg_name,vg_uuid,vg_size,vg_free,vg_extent_size,vg_missing_pv_count,vg_tags"
-_PV_FIELDS = "pv_name,pv_uuid,vg_name,pv_size,pv_free,pv_used,pv_tags,pv_missing"
+_OWN_PV_FIELDS = "pv_name,pv_uuid,pv_size,pv_free,pv_used,pv_tags,pv_missing"
+_PV_FIELDS = f"{_OWN_PV_FIELDS},vg_name"
+_FULL_REPORT = {
+    "vg": _VG_FIELDS, "pv": _OWN_PV_FIELDS,
+    "lv": "lv_name,lv_uuid,lv_attr,lv_size,origin,lv_snapshot_invalid,lv_role,lv_tags,"
+          "lv_kernel_major,lv_kernel_minor",
+    "pvseg": "pvseg_start", "seg": "seg_start",  # none of them may be left out
+}  # fmt: skip
 _REPORT = ["--reportformat", "json", "--units", "b", "--nosuffix", "--binary"]
 _NAME = re.compile(r"[A-Za-z0-9_+.][A-Za-z0-9_+.-]*")
 _POINT_ID = re.compile(r"[A-Za-z0-9_.]{1,100}")
@@ -83,22 +85,18 @@ class VolumeName:
 
 @dataclass(frozen=True, slots=True)
 class LogicalVolume:
-    """One row of ``lvs``; sizes in bytes, ``devno`` is ``(major, minor)`` or None if inactive."""
+    """One LV of a report; sizes in bytes, ``devno`` is ``(major, minor)`` or None if inactive."""
 
     vg: str
     vg_uuid: str
     extent_size: int
-    missing_pvs: int
     name: str
     uuid: str
     attr: str
     size: int
     origin: str
-    chunk_size: int
     invalid: bool
-    layout: tuple[str, ...]
     role: tuple[str, ...]
-    pool: str
     tags: tuple[str, ...]
     devno: tuple[int, int] | None
 
@@ -149,6 +147,14 @@ class PhysicalVolume:
     missing: bool
 
 
+@dataclass(frozen=True, slots=True)
+class GroupReport:
+    """All of one volume group at one moment, hidden volumes and missing disks included."""
+
+    volumes: list[LogicalVolume]
+    physical_volumes: list[PhysicalVolume]
+
+
 def dm_name(vg: str, lv: str, layer: str = "") -> str:
     """Return lvm2's device-mapper name: parts joined by ``-``, their own hyphens doubled."""
     parts = [part.replace("-", "--") for part in (vg, lv)]
@@ -186,9 +192,11 @@ def configuration(*, udev: bool) -> str:
     return " ".join(settings)
 
 
-def lvs_argv(vg: str, *, udev: bool) -> list[str]:
-    """Return the command that reports every volume of a group, hidden ones too."""
-    return ["lvs", *_REPORT, "--config", configuration(udev=udev), "-a", "-o", _LV_FIELDS, vg]
+def group_argv(vg: str, *, udev: bool) -> list[str]:
+    """Return the command that reports all of a group: it takes as long as ``lvs`` alone."""
+    parts = [f for kind in _FULL_REPORT.items() for f in ("--configreport", kind[0], "-o", kind[1])]
+    settings = configuration(udev=udev)
+    return ["lvm", "fullreport", *_REPORT, "--config", settings, "-a", *parts, vg]
 
 
 def vgs_argv(*, udev: bool) -> list[str]:
@@ -237,13 +245,20 @@ def pv_argv(command: str, *words: str, udev: bool) -> list[str]:
     return [command, "-qq", "--config", configuration(udev=udev), *words]
 
 
-def parse_lvs(text: str) -> list[LogicalVolume]:
-    """Parse the reply to ``lvs_argv``.
+def parse_group(text: str) -> GroupReport:
+    """Parse the reply to ``group_argv``.
 
     Raises:
         LvmError: it is not a whole report of that shape.
     """
-    return [_logical_volume(row) for row in _rows(text, "lv")]
+    groups = _rows(text, "vg")
+    if len(groups) != 1:
+        raise _damaged(f"it tells of {len(groups)} volume groups")
+    (group,) = groups
+    return GroupReport(
+        [_logical_volume({**group, **row}) for row in _rows(text, "lv")],
+        [_physical_volume({**group, **row}) for row in _rows(text, "pv")],
+    )
 
 
 def parse_vgs(text: str) -> list[VolumeGroup]:
@@ -268,15 +283,7 @@ def parse_pvs(text: str) -> list[PhysicalVolume]:
     Raises:
         LvmError: it is not a whole report of that shape.
     """
-    return [
-        PhysicalVolume(
-            name=_word(row, "pv_name"), uuid=_word(row, "pv_uuid"), vg=_word(row, "vg_name"),
-            size=_number(row, "pv_size"), free=_number(row, "pv_free"),
-            used=_number(row, "pv_used"), tags=_list(row, "pv_tags"),
-            missing=_word(row, "pv_missing") == "1",
-        )
-        for row in _rows(text, "pv")
-    ]  # fmt: skip
+    return [_physical_volume(row) for row in _rows(text, "pv")]
 
 
 def snapshots_of(volumes: list[LogicalVolume], origin: LogicalVolume) -> list[LogicalVolume]:
@@ -329,17 +336,6 @@ def seen(snapshot: LogicalVolume, numbers: tuple[int, int] | None) -> SeenSnapsh
     )  # fmt: skip
 
 
-def cow_size_max(origin_size: int, chunk_size: int) -> int:
-    """Return the bytes of COW space with which a snapshot of the origin can never overflow.
-
-    One header chunk, one data chunk for each of the origin's, and an exception area for every
-    ``chunk_size / 16`` of these, with one more to end the table.
-    """
-    chunks = -(-origin_size // chunk_size)
-    areas = chunks // (chunk_size // 16) + 1
-    return (1 + areas + chunks) * chunk_size
-
-
 def _rows(text: str, kind: str) -> list[dict[str, Any]]:
     if len(text) > REPORT_SIZE_MAX:
         raise _damaged(f"it is {len(text)} bytes long")
@@ -359,14 +355,21 @@ def _logical_volume(row: dict[str, Any]) -> LogicalVolume:
     major, minor = _number(row, "lv_kernel_major"), _number(row, "lv_kernel_minor")
     return LogicalVolume(
         vg=_word(row, "vg_name"), vg_uuid=_word(row, "vg_uuid"),
-        extent_size=_number(row, "vg_extent_size"),
-        missing_pvs=_number(row, "vg_missing_pv_count"),
-        name=_word(row, "lv_name").strip("[]"), uuid=_word(row, "lv_uuid"), attr=attr,
-        size=_number(row, "lv_size"), origin=_word(row, "origin").strip("[]"),
-        chunk_size=_number(row, "chunk_size"), invalid=_word(row, "lv_snapshot_invalid") == "1",
-        layout=_list(row, "lv_layout"), role=_list(row, "lv_role"),
-        pool=_word(row, "pool_lv").strip("[]"), tags=_list(row, "lv_tags"),
+        extent_size=_number(row, "vg_extent_size"), name=_word(row, "lv_name").strip("[]"),
+        uuid=_word(row, "lv_uuid"), attr=attr, size=_number(row, "lv_size"),
+        origin=_word(row, "origin").strip("[]"),
+        invalid=_word(row, "lv_snapshot_invalid") == "1", role=_list(row, "lv_role"),
+        tags=_list(row, "lv_tags"),
         devno=(major, minor) if major >= 0 and minor >= 0 else None,
+    )  # fmt: skip
+
+
+def _physical_volume(row: dict[str, Any]) -> PhysicalVolume:
+    return PhysicalVolume(
+        name=_word(row, "pv_name"), uuid=_word(row, "pv_uuid"), vg=_word(row, "vg_name"),
+        size=_number(row, "pv_size"), free=_number(row, "pv_free"),
+        used=_number(row, "pv_used"), tags=_list(row, "pv_tags"),
+        missing=_word(row, "pv_missing") == "1",
     )  # fmt: skip
 
 

@@ -52,11 +52,11 @@ async def make(lvm: Lvm, volume: VolumeName, point_id: str, size: int) -> int:
         LvmError, HostError: it failed.
     """
     async with lvm.lock(volume.vg):
-        volumes = await lvm.volumes(volume.vg)
-        origin = next((v for v in volumes if v.name == volume.lv), None)
+        group = await lvm.group(volume.vg)
+        origin = next((v for v in group.volumes if v.name == volume.lv), None)
         if origin is None:
             raise VolumeError(f"There is no volume {volume}.")
-        free = await spare_room(lvm, volumes, volume.vg)
+        free = spare_room(group)
         size = -(-size // origin.extent_size) * origin.extent_size
         if size > free:
             raise SpaceError(

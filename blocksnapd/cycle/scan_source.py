@@ -82,7 +82,7 @@ class ScanSource:
             self._consistency = self._judge(self._taken)
         return self._consistency
 
-    async def observe(self) -> HostView:
+    async def observe(self, *, again: bool = False) -> HostView:  # noqa: ARG002
         """Look at the volume; the instant taken last is shown as its only snapshot.
 
         Raises:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from blocksnapd.cycle import lvm_text, volume_repair
 from blocksnapd.cycle.block_device import Topology, sync_file_systems
+from blocksnapd.cycle.cow_sizing import cow_size_max
 from blocksnapd.cycle.dm_ioctl import Control
 from blocksnapd.errors import BusyError, RefusedError, SpaceError, VolumeError
 from blocksnapd.runtime import durable
@@ -29,7 +30,7 @@ from blocksnapd.units import MIB, SECTOR_SIZE, format_size
 
 if TYPE_CHECKING:
     from blocksnapd.cycle.lvm import Lvm
-    from blocksnapd.cycle.lvm_text import LogicalVolume, VolumeName
+    from blocksnapd.cycle.lvm_text import GroupReport, LogicalVolume, VolumeName
 
 PREFIX: Final = "blocksnap-view-"
 TAG: Final = "blocksnap_view"
@@ -73,17 +74,17 @@ async def take_base(lvm: Lvm, volume: VolumeName, point_id: str) -> tuple[str, l
         VolumeError: no snapshot of the volume is possible. LvmError, HostError: it failed.
     """
     async with lvm.lock(volume.vg):
-        volumes = await lvm.volumes(volume.vg)
-        origin = next((v for v in volumes if v.name == volume.lv), None)
+        group = await lvm.group(volume.vg)
+        origin = next((v for v in group.volumes if v.name == volume.lv), None)
         if origin is None or origin.devno is None or lvm_text.unsuitable(origin):
             raise VolumeError(f"No snapshot of {volume} can be taken now.", effect=_KEPT)
         name = base_name(point_id)
-        if any(v.name == name for v in volumes):
+        if any(v.name == name for v in group.volumes):
             raise RefusedError(
                 f"There is a view of {point_id} already.", effect=_KEPT,
                 hint=f"Look: ls /dev/mapper/{PREFIX}*; end it: blocksnapctl view --end {volume}",
             )  # fmt: skip
-        size, notes = await _size(lvm, volumes, origin)
+        size, notes = _size(group, origin)
         argv = [
             "lvcreate", "--snapshot", "--permission", "r", "--chunksize", f"{CHUNK_SIZE}b",
             "--size", f"{size}b", "--name", name, "--addtag", TAG, "--autobackup", "n", "-qq",
@@ -194,22 +195,19 @@ def _remove_devices(volume: VolumeName, point_id: str) -> list[str]:
     return done
 
 
-async def spare_room(lvm: Lvm, volumes: list[LogicalVolume], vg: str) -> int:
-    """Return the bytes of COW space in ``vg`` that the next snapshot of no volume needs."""
-    pvs = await lvm.physical_volumes()
-    free = sum(p.free for p in pvs if p.vg == vg and lvm_text.COW_PV_TAG in p.tags)
-    others = [v for v in volumes if not v.origin and not lvm_text.unsuitable(v)]
+def spare_room(group: GroupReport) -> int:
+    """Return the bytes of a group's COW space that the next snapshot of no volume needs."""
+    free = sum(p.free for p in group.physical_volumes if lvm_text.COW_PV_TAG in p.tags)
+    others = [v for v in group.volumes if not v.origin and not lvm_text.unsuitable(v)]
     return free - sum(_useful(v) for v in others)
 
 
-async def _size(
-    lvm: Lvm, volumes: list[LogicalVolume], origin: LogicalVolume
-) -> tuple[int, list[str]]:
+def _size(group: GroupReport, origin: LogicalVolume) -> tuple[int, list[str]]:
     """Return how large the snapshot is made: so that it cannot overflow, or what room there is.
 
     The next snapshot of each volume of the group, which its next cycle takes, must find room.
     """
-    free = await spare_room(lvm, volumes, origin.vg)
+    free = spare_room(group)
     if free >= _useful(origin):
         return _useful(origin), []
     free -= free % origin.extent_size
@@ -226,5 +224,5 @@ async def _size(
 
 def _useful(origin: LogicalVolume) -> int:
     """Return the size of a snapshot that cannot overflow, in whole extents."""
-    size, extent = lvm_text.cow_size_max(origin.size, CHUNK_SIZE), origin.extent_size
+    size, extent = cow_size_max(origin.size, CHUNK_SIZE), origin.extent_size
     return -(-size // extent) * extent

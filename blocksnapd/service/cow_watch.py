@@ -19,8 +19,8 @@ from blocksnapd.cycle.cow_sizing import (
     advice,
     advised_size,
     answer,
+    cow_size_max,
 )
-from blocksnapd.cycle.lvm_text import cow_size_max
 from blocksnapd.errors import BlocksnapError
 from blocksnapd.service.reporting import as_known
 from blocksnapd.units import format_size

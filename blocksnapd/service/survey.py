@@ -117,12 +117,11 @@ async def _logical(lvm: Lvm) -> tuple[list[LogicalVolume], dict[str, tuple[int, 
     if shutil.which("lvs") is None:
         return [], {}
     found, rooms = [], {}
-    pvs = await lvm.physical_volumes()
-    for group in await lvm.groups():
-        found += await lvm.volumes(group.name)
-        ours = [pv for pv in pvs if pv.vg == group.name]
-        cow_free = sum(pv.free for pv in ours if COW_PV_TAG in pv.tags)
-        rooms[group.name] = (sum(pv.free for pv in ours) - cow_free, cow_free)
+    for name in [group.name for group in await lvm.groups()]:
+        group = await lvm.group(name)
+        found += group.volumes
+        cow_free = sum(pv.free for pv in group.physical_volumes if COW_PV_TAG in pv.tags)
+        rooms[name] = (sum(pv.free for pv in group.physical_volumes) - cow_free, cow_free)
     return found, rooms
 
 

@@ -64,7 +64,7 @@ class RecordedSource:
         self._taken: list[str] = []
         os.symlink(recording.before, os.path.join(directory, "recorded"))
 
-    async def observe(self) -> HostView:
+    async def observe(self, *, again: bool = False) -> HostView:
         """Show what was taken and not removed."""
         seen = tuple(SeenSnapshot(snapshot_name(i), i, "good") for i in self._taken)
         return HostView(VOLUME_ID, os.stat(self._recording.before).st_size, seen)

@@ -15,8 +15,10 @@ from blocksnapd.cycle.cow_sizing import (
     advice,
     advised_size,
     answer,
+    cow_size_max,
     growth,
 )
+from blocksnapd.parse import cow_format
 from blocksnapd.units import GIB, MIB
 
 EXTENT = 4 * MIB
@@ -148,3 +150,10 @@ def test_advice_is_never_more_than_a_volume_can_need(
 ) -> None:
     advised = advised_size(intervals, every_s=every_s, useful=useful)
     assert advised is None or 0 <= advised <= useful
+
+
+@given(st.integers(min_value=1, max_value=1 << 50), st.sampled_from([4096 << n for n in range(8)]))
+def test_the_largest_useful_cow_space_is_the_formats(size: int, chunk_size: int) -> None:
+    """The same formula stands in parse/, which cycle/ may not import."""
+    ours = cow_size_max(size, chunk_size)
+    assert ours == cow_format.cow_size_max(size, chunk_size)

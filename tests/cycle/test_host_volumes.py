@@ -15,7 +15,7 @@ from blocksnapd.config import load
 from blocksnapd.cycle import host_volumes, lvm_text
 from blocksnapd.cycle.host_volumes import HostVolume, parse_lsblk, toml, volumes_of
 from blocksnapd.errors import HostError
-from tests.cycle.test_lvm_text import ORIGIN, SNAPSHOT, report
+from tests.cycle.test_lvm_text import ORIGIN, SNAPSHOT, full_report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +63,7 @@ def test_logical_volumes_come_with_what_lies_on_them_but_no_snapshots() -> None:
     other = {**ORIGIN, "lv_name": "view", "lv_tags": "blocksnap"}
     hidden = {**ORIGIN, "lv_name": "[pool_tdata]", "lv_role": "private,thin,pool,data"}
     thin = {**ORIGIN, "lv_name": "a-thin", "lv_attr": "Vwi-a-tz--", "lv_kernel_minor": "9"}
-    logical = lvm_text.parse_lvs(report(ORIGIN, SNAPSHOT, other, hidden, thin))
+    logical = lvm_text.parse_group(full_report(ORIGIN, SNAPSHOT, other, hidden, thin)).volumes
     device = row("/dev/mapper/vg-root", "lvm", "254:0", fstype="xfs", mountpoints=["/srv"])
     found = volumes_of(parse_lsblk(lsblk(device)), logical)
     assert [v.name for v in found] == ["vg/a-thin", "vg/root"]

@@ -12,22 +12,29 @@ from hypothesis import strategies as st
 from blocksnapd.cycle import lvm_text
 from blocksnapd.cycle.lvm_text import VolumeName
 from blocksnapd.errors import LvmError, UsageError
-from blocksnapd.parse import cow_format
 
-ORIGIN = {
+GROUP = {
     "vg_name": "vg", "vg_uuid": "bwHGGl-p0t1-GdOl-p65b-pXhB-hrBz-7UAHiq",
-    "vg_extent_size": "4194304", "vg_missing_pv_count": "0", "lv_name": "root",
-    "lv_uuid": "CleQYZ-loQK-K71t-hMKy-y0ab-fKzC-Sah3lG", "lv_attr": "owi-aos---",
-    "lv_size": "335544320", "origin": "", "chunk_size": "0", "lv_snapshot_invalid": "-1",
-    "lv_layout": "linear", "lv_role": "public,origin,thickorigin", "pool_lv": "",
-    "lv_tags": "", "lv_kernel_major": "254", "lv_kernel_minor": "0",
+    "vg_size": "4286578688", "vg_free": "3611295744", "vg_extent_size": "4194304",
+    "vg_missing_pv_count": "0", "vg_tags": "",
+}  # fmt: skip
+ORIGIN = {
+    "lv_name": "root", "lv_uuid": "CleQYZ-loQK-K71t-hMKy-y0ab-fKzC-Sah3lG",
+    "lv_attr": "owi-aos---", "lv_size": "335544320", "origin": "", "lv_snapshot_invalid": "-1",
+    "lv_role": "public,origin,thickorigin", "lv_tags": "", "lv_kernel_major": "254",
+    "lv_kernel_minor": "0",
 }  # fmt: skip
 SNAPSHOT = {
     **ORIGIN, "lv_name": "bs_p1", "lv_uuid": "xcmBFm-iSgk-Brlx-0vMS-Kzjj-oRj8-Xia0hU",
-    "lv_attr": "sri-a-s---", "lv_size": "339738624", "origin": "root", "chunk_size": "4096",
+    "lv_attr": "sri-a-s---", "lv_size": "339738624", "origin": "root",
     "lv_snapshot_invalid": "0", "lv_role": "public,snapshot,thicksnapshot",
     "lv_tags": f"blocksnap,blocksnap.volume={ORIGIN['lv_uuid']},blocksnap.point=p1",
     "lv_kernel_minor": "3",
+}  # fmt: skip
+COW_DISK = {
+    "pv_name": "/dev/loop0", "pv_uuid": "Mvx02K-mlZB-yDZr-eZ0z-sqXs-5SDA-Dir2hh",
+    "pv_size": "834666496", "pv_free": "801112064", "pv_used": "33554432",
+    "pv_tags": "blocksnap_cow", "pv_missing": "0",
 }  # fmt: skip
 WHOLE = (8192, 339738624)
 
@@ -36,14 +43,23 @@ def report(*rows: dict[str, str], kind: str = "lv") -> str:
     return json.dumps({"report": [{kind: list(rows)}]})
 
 
+def full_report(*volumes: dict[str, str], groups: tuple[dict[str, str], ...] = (GROUP,)) -> str:
+    parts = {"vg": list(groups), "pv": [COW_DISK], "lv": list(volumes), "pvseg": [], "seg": []}
+    return json.dumps({"report": [parts]})
+
+
 def volume(**changed: str) -> lvm_text.LogicalVolume:
-    return lvm_text.parse_lvs(report({**SNAPSHOT, **changed}))[0]
+    return lvm_text.parse_group(full_report({**SNAPSHOT, **changed})).volumes[0]
 
 
 def test_a_recorded_report_becomes_typed_rows() -> None:
-    origin, snapshot = lvm_text.parse_lvs(report(ORIGIN, SNAPSHOT))
+    group = lvm_text.parse_group(full_report(ORIGIN, SNAPSHOT))
+    origin, snapshot = group.volumes
     assert (origin.size, origin.devno, origin.origin) == (335544320, (254, 0), "")
-    assert (snapshot.chunk_size, snapshot.devno, snapshot.origin) == (4096, (254, 3), "root")
+    assert (origin.vg, origin.vg_uuid, origin.extent_size) == ("vg", GROUP["vg_uuid"], 4194304)
+    assert (snapshot.size, snapshot.devno, snapshot.origin) == (339738624, (254, 3), "root")
+    (place,) = group.physical_volumes
+    assert (place.name, place.vg, place.tags) == ("/dev/loop0", "vg", ("blocksnap_cow",))
     assert snapshot.is_ours
     assert snapshot.tag_value(lvm_text.TAG_POINT) == "p1"
     assert lvm_text.snapshots_of([origin, snapshot], origin) == [snapshot]
@@ -86,16 +102,9 @@ def test_plain_and_mirrored_volumes_may_be_origins(first: str) -> None:
 
 
 def test_groups_and_physical_volumes() -> None:
-    vg = {
-        "vg_name": "vg", "vg_uuid": "u", "vg_size": "4286578688", "vg_free": "3611295744",
-        "vg_extent_size": "4194304", "vg_missing_pv_count": "1", "vg_tags": "a,b",
-    }  # fmt: skip
-    pv = {
-        "pv_name": "/dev/loop0", "pv_uuid": "u", "vg_name": "vg", "pv_size": "8", "pv_free": "4",
-        "pv_used": "4", "pv_tags": "blocksnap_cow", "pv_missing": "0",
-    }  # fmt: skip
+    vg = {**GROUP, "vg_missing_pv_count": "1", "vg_tags": "a,b"}
     (group,) = lvm_text.parse_vgs(report(vg, kind="vg"))
-    (place,) = lvm_text.parse_pvs(report(pv, kind="pv"))
+    (place,) = lvm_text.parse_pvs(report({**COW_DISK, "vg_name": "vg"}, kind="pv"))
     assert (group.missing_pvs, group.tags) == (1, ("a", "b"))
     assert (place.tags, place.missing) == (("blocksnap_cow",), False)
 
@@ -103,12 +112,13 @@ def test_groups_and_physical_volumes() -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{}", '{"report": 3}', '{"report": [{"lv": 3}]}', '{"report": [{"lv": [3]}]}',
-     '{"report": [{"vg": []}]}', report({}), report({**ORIGIN, "lv_size": "2.89g"}),
-     report({**ORIGIN, "lv_attr": "ow"}), "[" * 100000],
+     '{"report": [{"vg": []}]}', report(ORIGIN), report(GROUP, kind="vg"), full_report({}),
+     full_report({**ORIGIN, "lv_size": "2.89g"}), full_report({**ORIGIN, "lv_attr": "ow"}),
+     full_report(groups=()), full_report(groups=(GROUP, GROUP)), "[" * 100000],
 )  # fmt: skip
 def test_a_damaged_report_is_an_error_of_ours(text: str) -> None:
     with pytest.raises(LvmError):
-        lvm_text.parse_lvs(text)
+        lvm_text.parse_group(text)
 
 
 JSON: st.SearchStrategy[Any] = st.recursive(
@@ -119,7 +129,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 
 @given(st.fixed_dictionaries({"report": JSON}) | JSON)
 def test_any_json_gives_rows_or_the_documented_error(value: Any) -> None:
-    for parse in (lvm_text.parse_lvs, lvm_text.parse_vgs, lvm_text.parse_pvs):
+    for parse in (lvm_text.parse_group, lvm_text.parse_vgs, lvm_text.parse_pvs):
         try:
             parse(json.dumps(value))
         except LvmError:
@@ -170,10 +180,3 @@ def test_a_volume_has_several_spellings(text: str) -> None:
 def test_what_is_no_volume_name(text: str) -> None:
     with pytest.raises(UsageError):
         VolumeName.parse(text)
-
-
-@given(st.integers(min_value=1, max_value=1 << 50), st.sampled_from([4096 << n for n in range(8)]))
-def test_the_largest_useful_cow_space_is_the_formats(size: int, chunk_size: int) -> None:
-    """The same formula stands in parse/, which cycle/ may not import."""
-    ours = lvm_text.cow_size_max(size, chunk_size)
-    assert ours == cow_format.cow_size_max(size, chunk_size)

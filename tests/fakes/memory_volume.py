@@ -68,7 +68,7 @@ class MemorySource:
         self.volume = volume
         self._time = datetime(2026, 1, 1, tzinfo=UTC)
 
-    async def observe(self) -> HostView:
+    async def observe(self, *, again: bool = False) -> HostView:
         seen = tuple(
             SeenSnapshot(f"bs_{i}", i, s.state, used=len(s.saved))  # type: ignore[arg-type]
             for i, s in self.volume.snapshots.items()

@@ -59,10 +59,10 @@ class Source(MemorySource):
         super().__init__(bench.host)
         self._bench = bench
 
-    async def observe(self) -> HostView:
+    async def observe(self, *, again: bool = False) -> HostView:
         if self._bench.trouble is not None:
             raise self._bench.trouble
-        return await super().observe()
+        return await super().observe(again=again)
 
     async def take(self, point_id: str) -> Taken:
         if self._bench.take_trouble is not None:

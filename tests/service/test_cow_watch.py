@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from blocksnapd.cycle.lvm_text import cow_size_max
+from blocksnapd.cycle.cow_sizing import cow_size_max
 from blocksnapd.errors import DeviceMapperError
 from blocksnapd.units import Amount
 from tests.service.bench import EVERY_S, ROOT, SETTINGS, Bench, until

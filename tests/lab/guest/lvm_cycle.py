@@ -61,6 +61,19 @@ def mode(file: str) -> str:
     return oct(Path(file).stat().st_mode & 0o777)
 
 
+async def tell_programs(source: LvmSource, lvm: Lvm) -> None:
+    """Tell which programs of lvm2 it takes to do what a cycle does when NEXT is the base."""
+    begun = len(lvm.recorder.runs())
+    await source.observe()
+    await source.take(BASE)
+    await source.observe(again=True)
+    await source.remove(NEXT)
+    left = [s.point_id for s in (await source.observe(again=True)).snapshots]
+    programs = [run.argv[0] for run in lvm.recorder.runs()[begun:]]
+    kit.tell("programs", programs=programs, left=left)
+    await source.remove(BASE)
+
+
 async def main(kind: str, chunk_size: int) -> None:
     lvm_kit.make_origin(kind)
     kit.make_fs("ext4", "/dev/ubdb", lvm_kit.SNAP_DISK)
@@ -94,7 +107,7 @@ async def main(kind: str, chunk_size: int) -> None:
             left=left,
             findings=[f.code for f in await source.examine()],
         )
-    await source.remove(NEXT)
+    await tell_programs(source, lvm)
     await source.remove(NEXT)
     done = await cow_space.remove(lvm, space)
     kit.tell("removed", done=done, devices=lvm_kit.devices(), held=held(lvm_kit.COW_FILE))
