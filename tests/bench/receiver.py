@@ -30,17 +30,17 @@ class Used(NamedTuple):
 
 
 class Receiver:
-    """``with Receiver(folder) as receiver``: a process of its own, on 127.0.0.1:``tcp_port``."""
+    """``with Receiver(folder) as receiver``: a process of its own, at ``tcp_port``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, address: str = "127.0.0.1") -> None:
         self.root, self.authority = folder / "vault", Authority(folder / "pki")
         self.root.mkdir()
-        own = self.authority.receiver()
+        own = self.authority.receiver(address=address)
         [self.tcp_port] = free_ports(1)
         self._config, self._log = folder / "receive.toml", folder / "receive.log"
         self._config.write_text(
             SETTINGS.format(tcp_port=self.tcp_port, root=self.root, ca=self.authority.ca,
-                          cert=own.cert, key=own.key, more="")
+                          cert=own.cert, key=own.key, more="").replace("127.0.0.1", address)
         )  # fmt: skip
 
     def __enter__(self) -> Self:

@@ -38,9 +38,9 @@ class Authority:
         self.ca = str(folder / f"{name}.crt")
         (folder / f"{name}.crt").write_bytes(made.public_bytes(_PEM))
 
-    def receiver(self, name: str = "receiver") -> Signed:
-        """Return what a receiver on this host shows."""
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    def receiver(self, name: str = "receiver", *, address: str = "127.0.0.1") -> Signed:
+        """Return what a receiver at ``address`` of this host shows."""
+        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(address))]
         return self._issue(name, names, ExtendedKeyUsageOID.SERVER_AUTH)
 
     def client(self, role: str, host: str, *, days: float = 2.0) -> Signed:

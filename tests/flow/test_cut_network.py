@@ -52,7 +52,7 @@ def lab_over(receiver: Running, line: FarLine) -> Lab:
 
 def cycle(lab: Lab, number: int, log: str) -> int:
     """Write everything anew and commit it; return how many runs that took."""
-    changed = lab.write(range(BLOCKS), noise=True)
+    changed = lab.write(range(lab.blocks), noise=True)
     kind = "delta" if lab.kept else "full"
     for run in range(1, RUNS_MAX + 1):
         sink = None

@@ -99,7 +99,7 @@ def missing() -> list[str]:
         for program, package in (
             ("linux.uml", "user-mode-linux"), ("lvm", "lvm2"), ("dmsetup", "dmsetup"),
             ("mkfs.xfs", "xfsprogs"), ("mkfs.ext4", "e2fsprogs"), ("modprobe", "kmod"),
-            ("udevadm", "udev"),
+            ("udevadm", "udev"), ("tc", "iproute2"),
         )
         if shutil.which(program, path=_PATH) is None
     ]  # fmt: skip
