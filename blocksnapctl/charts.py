@@ -112,11 +112,12 @@ def cow(
     full = since + size / rate if rate > 0 else None
     end = max(until, now + 0.1 * (now - since))
     frame = svg.Frame(since, end, size)
-    then = min(size, rate * (end - since))
+    at = end if full is None else min(end, max(now, full))  # beyond, it is full
+    then = min(size, rate * (at - since))
     parts = [
         frame.axes(clock.text, format_size),
         svg.path([(frame.x(since), frame.y(0)), (frame.x(now), frame.y(used))], "known"),
-        svg.path([(frame.x(now), frame.y(used)), (frame.x(end), frame.y(then))], "forecast"),
+        svg.path([(frame.x(now), frame.y(used)), (frame.x(at), frame.y(then))], "forecast"),
         svg.line(svg.LEFT, frame.y(size), svg.WIDTH - svg.RIGHT, frame.y(size), "limit"),
     ]
     return svg.drawing(frame.height, "COW fill and its forecast", parts), full

@@ -48,6 +48,17 @@ def test_the_forecast_goes_on_as_it_went() -> None:
     assert charts.cow(use, 100.0, 100.0, 100.0, CLOCK)[1] is None
 
 
+def test_the_forecast_ends_where_it_is_full() -> None:
+    """The next run is long after that: the line rises as it did before, and no slower."""
+    drawn, full = charts.cow({"size": 1000, "used": 250}, 0.0, 100.0, 4000.0, CLOCK)
+    assert full == 400
+    ends = re.findall(r'd="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)" class="(?:known|forecast)"', drawn)
+    rises = [(float(x2) - float(x1), float(y1) - float(y2)) for x1, y1, x2, y2 in ends]
+    slopes = [height / width for width, height in rises]
+    assert len(slopes) == 2
+    assert abs(slopes[0] / slopes[1] - 1) < 0.02
+
+
 def test_the_map_has_a_mark_for_each_change() -> None:
     found = findings().change_map
     assert found is not None

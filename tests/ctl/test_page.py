@@ -2,45 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
-import subprocess
 from datetime import UTC
-from html import unescape
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from blocksnapctl.charts import Clock
 from blocksnapctl.page import Findings, page
+from tests.browser import browse, measured, needs_browser
 from tests.ctl.example_page import HOSTILE, NOW, findings
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-BROWSER = shutil.which("chromium")
-# What the browser itself measures once it has laid the page out.
-MEASURE = """
-<script>
-const boxes = [...document.querySelectorAll('svg')].map(svg =>
-  [...svg.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]));
-const over = boxes.flatMap(texts => texts.flatMap(([a, r], i) => texts.slice(i + 1)
-  .filter(([b, s]) => r.left < s.right && s.left < r.right && r.top < s.bottom && s.top < r.bottom)
-  .map(([b]) => [a, b])));
-const drawings = [...document.querySelectorAll('svg')];
-const found = {
-  over, marks: drawings.map(s => s.querySelectorAll('path,rect').length),
-  widths: drawings.map(s => s.getBoundingClientRect().width),
-  sideways: document.documentElement.scrollWidth > innerWidth,
-  strange: document.querySelectorAll('img,iframe,object,link,script').length,
-  loaded: performance.getEntriesByType('resource').length, width: innerWidth,
-};
-document.body.innerHTML = '<pre id="found"></pre>';
-document.getElementById('found').textContent = JSON.stringify(found);
-</script>
-"""
 
 
 class Tags(HTMLParser):
@@ -55,36 +29,10 @@ class Tags(HTMLParser):
         self.seen.append((tag, dict(attrs)))
 
 
-def browse(folder: Path, text: str, *words: str, width: int = 1000) -> tuple[str, str]:
-    """Open ``text`` in a browser; return the page as it is then, and what it logged."""
-    assert BROWSER is not None
-    file = folder / "page.html"
-    file.write_text(text)
-    done = subprocess.run(
-        [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-         "--hide-scrollbars", "--enable-logging=stderr", f"--user-data-dir={folder}/profile",
-         f"--window-size={width},2400", *words, f"file://{file}"],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    return done.stdout, done.stderr
-
-
-def measured(folder: Path, found: Findings, width: int) -> dict[str, Any]:
-    text = page(found, Clock(UTC)).replace("</body>", f"{MEASURE}</body>")
-    out, said = browse(folder, text, "--dump-dom", width=width)
-    assert "CONSOLE" not in said, said
-    told = re.search(r'<pre id="found">(.*?)</pre>', out)
-    assert told is not None, out[-2000:]
-    return dict(json.loads(unescape(told[1])))
-
-
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="needs chromium (Debian: chromium)")
-
-
 @needs_browser
 @pytest.mark.parametrize("width", [600, 1200])
 def test_a_browser_shows_it(tmp_path: Path, width: int) -> None:
-    found = measured(tmp_path, findings(), width)
+    found = measured(tmp_path, page(findings(), Clock(UTC)), width)
     assert found["width"] == width
     assert found["over"] == []
     assert not found["sideways"]
@@ -106,7 +54,8 @@ def test_a_picture_of_it(tmp_path: Path) -> None:
 
 @needs_browser
 def test_nothing_hostile_comes_alive(tmp_path: Path) -> None:
-    found = measured(tmp_path, findings(name=HOSTILE, tag=HOSTILE, said=HOSTILE), 1000)
+    text = page(findings(name=HOSTILE, tag=HOSTILE, said=HOSTILE), Clock(UTC))
+    found = measured(tmp_path, text, 1000)
     assert (found["strange"], found["loaded"], found["over"]) == (1, 0, [])
 
 

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.browser import BROWSER, measured
 from tests.lab.machine import GUEST_DIR
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import MakeMachine
     from tests.lab.machine import Event, Result
 
@@ -70,6 +73,17 @@ def check_cow_lie(cycle: Event, lie: Event) -> None:
     assert lie["suspect"] == [cycle["base"]]
 
 
+def check_page(folder: Path, text: str, count: int) -> None:
+    """The page of such a life, in a browser: every drawing is there, and nothing overlaps."""
+    found = measured(folder, text, 1000)
+    assert (found["over"], found["sideways"], found["loaded"]) == ([], False, 0)
+    # Exposure: a tooth for each point; what each changed and stored; COW fill; a row for each.
+    wanted = (count, 2 * count, 2, count)
+    assert all(a >= b for a, b in zip(found["marks"], wanted, strict=True)), found["marks"]
+    for said in ("vg/data", "overflow", "suspect"):
+        assert said in text
+
+
 @pytest.mark.parametrize(
     ("kind", "size_mib", "chunk_size"),
     [
@@ -82,7 +96,8 @@ def check_cow_lie(cycle: Event, lie: Event) -> None:
 def test_good_days_and_bad_ones(
     make_machine: MakeMachine, kind: str, size_mib: int, chunk_size: int
 ) -> None:
-    result = make_machine(SIZES).run(
+    machine = make_machine(SIZES)
+    result = machine.run(
         GUEST_DIR / "cycle_flow.py", kind, str(size_mib), str(chunk_size), blank=True, limit_s=600
     )
     cycles, stopped = cycles_of(result), result.event("stopped")
@@ -102,3 +117,5 @@ def test_good_days_and_bad_ones(
     assert metrics['blocksnap_full_scans_total{reason="overflow",volume="vg/data"}'] == 1
     assert (result.event("restored")["code"], result.event("restored")["differs"]) == (0, "")
     assert result.event("ended")["status"] == 0
+    if BROWSER is not None:
+        check_page(machine.folder, (machine.out / "page.html").read_text(), len(points))

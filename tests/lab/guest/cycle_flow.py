@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.lab.guest import crash_world, kit
 from tests.lab.guest.crash_world import World
-from tests.lab.guest.daemon_kit import LOG, Daemon, ask, bring_loopback_up, type_in
+from tests.lab.guest.daemon_kit import LOG, SOCKET, Daemon, ask, bring_loopback_up, type_in
 
 BLOCK_SIZE = 4096
 MUCH = 48 * kit.MIB
@@ -148,6 +148,14 @@ def events(kind: str) -> list[dict[str, Any]]:
     return [event for event in type_in("events")[1] if event["type"] == kind]
 
 
+def write_page(world: World) -> None:
+    """Write everything about the volume as one page, for the host's browser."""
+    kit.run(
+        sys.executable, "-m", "blocksnapctl", "--socket", SOCKET, "report", crash_world.VOLUME,
+        "--html", str(kit.OUT / "page.html"), "--key", f"{world.round}/keys/restore.key",
+    )  # fmt: skip
+
+
 def restore(world: World) -> None:
     """Restore the newest point by the command line, and compare it."""
     point_id = type_in("points")[1][-1]["points"][-1]["id"]
@@ -170,6 +178,7 @@ def main(kind: str, size_mib: str, chunk_size: str) -> None:
             lie_in_the_cow_device(world)
             lie_in_the_fingerprints(world)
             overflow(world)
+            write_page(world)
             restore(world)
         kit.tell("ended", status=daemon.stop()[0])
     except BaseException:
