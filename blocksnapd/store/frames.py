@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -119,13 +118,9 @@ def _squeeze(data: memoryview, level: int) -> bytes | memoryview:
     if len(packed) > len(data) * (1 - _GAIN_MIN):
         return data
     try:
-        same = _is_same(decompress_exact(packed, len(data)), data)
+        # Of the same size, it starts with the data only if it is the data; unlike ==, this takes
+        # any buffer, and compares it without a copy.
+        same = decompress_exact(packed, len(data)).startswith(data)
     except RepositoryFormatError:
         same = False
     return packed if same else data
-
-
-def _is_same(one: bytes, other: memoryview) -> bool:
-    # A memoryview compares item by item, and bytes of it would be a copy: neither is needed.
-    words = np.frombuffer(one, dtype=np.uint64) == np.frombuffer(other, dtype=np.uint64)
-    return bool(words.all())
