@@ -9,13 +9,13 @@ and used in turn.
 from __future__ import annotations
 
 import itertools
-import mmap
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from blocksnapd.runtime.buffers import buffers
 from blocksnapd.ship.spans import Batch
 from blocksnapd.units import MIB
 
@@ -52,7 +52,7 @@ def read_ahead(
     Raises:
         HostError: the device failed.
     """
-    buffers = [memoryview(mmap.mmap(-1, BATCH_SIZE)) for _ in range(BUFFERS)]
+    views = buffers(BUFFERS, BATCH_SIZE)
     ahead: deque[tuple[Batch, memoryview, Future[U8]]] = deque()
     with (
         ThreadPoolExecutor(READERS, "blocksnap-read") as disk,
@@ -61,7 +61,7 @@ def read_ahead(
         for index, batch in enumerate(batches):
             if len(ahead) == BUFFERS - 1:  # one buffer is the caller's until its next step
                 yield _next(ahead)
-            view = buffers[index % BUFFERS][: batch.block_count * block_size]
+            view = views[index % BUFFERS][: batch.block_count * block_size]
             reading = [
                 disk.submit(read_batch, reader, part, view[low:high], block_size)
                 for part, low, high in _parts(batch, block_size)

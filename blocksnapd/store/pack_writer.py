@@ -36,14 +36,13 @@ class Batch:
     """Up to ``BATCH_SIZE`` bytes of blocks on their way into frames."""
 
     block_size: int
-    data: U8 = field(init=False)
+    data: memoryview
     blocks: U64 = field(init=False)
     hashes: U8 = field(init=False)
     count: int = 0
 
     def __post_init__(self) -> None:
         most = BATCH_SIZE // self.block_size
-        self.data = np.empty(BATCH_SIZE, dtype=np.uint8)
         self.blocks = np.empty(most, dtype=np.uint64)
         self.hashes = np.empty((most, HASH_SIZE), dtype=np.uint8)
 
@@ -56,7 +55,8 @@ class Batch:
         which = which[: len(self.blocks) - at]
         end = at + len(which)
         # Any other mode would copy twice.
-        rows.take(which, axis=0, out=self.data.reshape(-1, self.block_size)[at:end], mode="clip")
+        room = np.frombuffer(self.data, dtype=np.uint8).reshape(-1, self.block_size)
+        rows.take(which, axis=0, out=room[at:end], mode="clip")
         self.blocks[at:end] = blocks[which]
         self.hashes[at:end] = hashes[which]
         self.count = end
@@ -176,7 +176,7 @@ class PackWriter:
         raw = batch.count * self._block_size
         try:
             frame_size = self._frame_blocks * self._block_size
-            frames = self._codec.seal(frame, batch.data.data[:raw], self._level, frame_size)
+            frames = self._codec.seal(frame, batch.data[:raw], self._level, frame_size)
         finally:
             batch.count = 0
             give_back(batch)

@@ -35,11 +35,12 @@ from blocksnapd.model import (
     PointHead,
     RestorePoint,
 )
+from blocksnapd.runtime.buffers import buffers
 from blocksnapd.store.commit import Commit
 from blocksnapd.store.names import pack_name, point_name
 from blocksnapd.store.pack_records import pack_ref_record, unpack_ref_record
 from blocksnapd.store.pack_sender import PackSender
-from blocksnapd.store.pack_writer import Batch, PackWriter
+from blocksnapd.store.pack_writer import BATCH_SIZE, Batch, PackWriter
 from blocksnapd.store.point_format import Body, Header, PackRef, ProofRecord, pack_point, to_us
 from blocksnapd.store.point_layer import PointLayer
 from blocksnapd.store.point_span import PointTables
@@ -100,8 +101,8 @@ class Sink:
         log.begin(watch.epoch, watch.began)
         self._resumed = Resumed(store, log, self._take) if log.session else None
         self._free: SimpleQueue[Batch] = SimpleQueue()
-        for _ in range(2 * count + 2):
-            self._free.put(Batch(block_size))
+        for memory in buffers(2 * count + 2, BATCH_SIZE):
+            self._free.put(Batch(block_size, memory))
         self._batch = self._free.get()
         self._pack: PackWriter | None = None
         self._pack_number = 0

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from blocksnapd.blocks import hash_blocks, state_sum
+from blocksnapd.runtime.buffers import buffers
 from blocksnapd.store.frames import frame_sum, frame_sum_key
 from blocksnapd.store.keys import bind_keys, new_keys
 from blocksnapd.store.layers import PackPlace
 from blocksnapd.store.pack_reader import PackReader
-from blocksnapd.store.pack_writer import Batch, PackWriter
+from blocksnapd.store.pack_writer import BATCH_SIZE, Batch, PackWriter
 from blocksnapd.store.seal import Scope
 from tests.fakes.memory_objects import MemoryObjects
 
@@ -42,7 +43,7 @@ def make_pack():
     with ThreadPoolExecutor(2) as workers:
         at = 0
         while at < 300:
-            batch = Batch(SIZE)
+            batch = Batch(SIZE, *buffers(1, BATCH_SIZE))
             at += batch.fill(blocks, hashes, data.reshape(-1, SIZE), np.arange(at, 300))
             assert writer.has_room(batch)
             writer.add(batch, workers, back.put)
