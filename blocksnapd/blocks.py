@@ -11,7 +11,7 @@ from blake3 import blake3
 from blocksnapd.model import HASH_SIZE, U8, U64
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 # Odd 64-bit constants (fractional digits of the square and cube roots of small primes).
 _MIX_A = np.uint64(0x9E3779B97F4A7C15)
@@ -20,19 +20,20 @@ _MIX_C = np.uint64(0x94D049BB133111EB)
 _LANES = (np.uint64(0x6A09E667F3BCC909), np.uint64(0xBB67AE8584CAA73B))
 
 
-def hash_blocks(data: memoryview, block_size: int, key: bytes) -> U8:
+def hash_blocks(
+    data: memoryview, block_size: int, key: bytes, which: Iterable[int] | None = None
+) -> U8:
     """Return the identity of each block of ``data``: keyed BLAKE3, 16 bytes, shape (n, 16).
 
-    ``data`` is contiguous and holds a whole number of blocks. The identity does not
-    depend on where the block lies.
+    ``data`` is contiguous and holds a whole number of blocks; of these, ``which`` says where the
+    wanted ones begin, in bytes. The identity does not depend on where the block lies.
     """
-    digests = b"".join(
-        [
-            blake3(data[at : at + block_size], key=key).digest(length=HASH_SIZE)
-            for at in range(0, len(data), block_size)
-        ]
-    )
-    return np.frombuffer(digests, dtype=np.uint8).reshape(-1, HASH_SIZE)
+    hasher, digests = blake3(key=key), []
+    for at in range(0, len(data), block_size) if which is None else which:
+        hasher.update(data[at : at + block_size])
+        digests.append(hasher.digest(length=HASH_SIZE))
+        hasher.reset()  # costs less than a new one
+    return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, HASH_SIZE)
 
 
 def nonzero_mask(data: memoryview, block_size: int) -> np.typing.NDArray[np.bool_]:
@@ -46,18 +47,19 @@ def nonzero_mask(data: memoryview, block_size: int) -> np.typing.NDArray[np.bool
     return filled
 
 
-def is_zero_hash(hashes: U8) -> np.typing.NDArray[np.bool_]:
+def is_zero_hash(hashes: U8 | U64) -> np.typing.NDArray[np.bool_]:
     """Return which rows of ``hashes`` are the all-zero identity, the one of a zero block."""
-    return np.asarray(~hashes.view(np.uint64).reshape(-1, 2).any(axis=1))
+    lanes = hashes.view(np.uint64).reshape(-1, 2)
+    return np.asarray((lanes[:, 0] | lanes[:, 1]) == 0)  # any(axis=1) takes four times as long
 
 
 def runs_of(blocks: U64) -> tuple[U64, U64]:
     """Return starts and lengths of the runs that ``blocks``, ascending, make up."""
     if not len(blocks):
         return blocks, blocks
-    heads = np.flatnonzero(np.diff(blocks, prepend=blocks[0]) != 1)  # the first differs by 0
-    lengths = np.diff(heads, append=len(blocks)).astype(np.uint64)
-    return blocks[heads], lengths
+    breaks = np.flatnonzero(blocks[1:] - blocks[:-1] != 1) + 1
+    bounds = np.concatenate([[0], breaks, [len(blocks)]])
+    return blocks[bounds[:-1]], (bounds[1:] - bounds[:-1]).astype(np.uint64)
 
 
 def neighbours(numbers: U64) -> Iterator[tuple[int, int]]:
@@ -76,7 +78,7 @@ def state_sum(blocks: U64, hashes: U8) -> int:
     two 64-bit lanes are summed apart; the high one is the second.
     """
     lanes = np.ascontiguousarray(hashes).view(np.uint64).reshape(-1, 2)
-    present = lanes.any(axis=1)
+    present = ~is_zero_hash(lanes)
     total = 0
     for lane, salt in enumerate(_LANES):
         term = _mix(lanes[:, lane] ^ _mix(blocks + salt))

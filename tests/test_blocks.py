@@ -36,6 +36,8 @@ def test_identities_are_keyed_blake3_of_the_bytes_alone() -> None:
     hashes = hash_blocks(memoryview(data), 4096, KEY)
     assert hashes[1].tobytes() == blake3(b"\2" * 4096, key=KEY).digest(length=16)
     assert hashes[0].tobytes() == hashes[2].tobytes()
+    some = hash_blocks(memoryview(data), 4096, KEY, [4096, 8192])
+    assert some.tobytes() == hashes[1:].tobytes()
 
 
 @given(st.lists(st.sampled_from([0, 1, 4095, None]), min_size=1, max_size=8))

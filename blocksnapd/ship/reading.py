@@ -83,8 +83,9 @@ def read_batch(reader: BlockReader, batch: Batch, view: memoryview, block_size: 
 def _parts(batch: Batch, block_size: int) -> Iterator[tuple[Batch, int, int]]:
     """Yield shares of about as many runs for each reader, and where their bytes belong."""
     runs = len(batch.firsts)
+    readers = min(READERS, runs)
     ends = np.cumsum(batch.counts, dtype=np.uint64).tolist()
-    cuts = np.linspace(0, runs, min(READERS, runs) + 1).astype(np.intp).tolist()
+    cuts = [runs * share // readers for share in range(readers + 1)]
     low = 0
     for start, stop in itertools.pairwise(cuts):
         high = ends[stop - 1] * block_size

@@ -118,26 +118,27 @@ class Shipper:
 
     def _ship_batch(self, blocks: U64, data: memoryview, hashes: U8) -> None:
         self._done.read_bytes += len(data)
+        zero = block_math.is_zero_hash(hashes)
         if self._known is None:
-            changed = ~block_math.is_zero_hash(hashes)
+            changed = ~zero
         else:
             old = self._known.get(blocks)
             changed = (old != hashes).any(axis=1)
             self._note_untracked(blocks[changed])
-            changed |= self._is_again(blocks, hashes, changed)
+            changed |= self._is_again(blocks, changed | zero)
             self._done.state_removed = block_math.state_add(
                 self._done.state_removed, block_math.state_sum(blocks[changed], old[changed]), 0
             )
         if changed.any():
-            self._hand_over(blocks, hashes, data, changed)
+            self._hand_over(blocks, hashes, data, changed, zero)
 
     def _is_again(
-        self, blocks: U64, hashes: U8, changed: np.typing.NDArray[np.bool_]
+        self, blocks: U64, is_settled: np.typing.NDArray[np.bool_]
     ) -> np.typing.NDArray[np.bool_]:
         if self._again is None or not len(self._again):
             return np.zeros(len(blocks), dtype=np.bool_)
         at = np.minimum(np.searchsorted(self._again, blocks), len(self._again) - 1)
-        again = (self._again[at] == blocks) & ~changed & ~block_math.is_zero_hash(hashes)
+        again = (self._again[at] == blocks) & ~is_settled
         size = int(again.sum()) * self._block_size
         self._done.again_bytes += size
         self._done.changed_bytes -= size  # it is shipped, but it is no change
@@ -154,7 +155,12 @@ class Shipper:
             self._done.untracked.append(changed[~inside])
 
     def _hand_over(
-        self, blocks: U64, hashes: U8, data: memoryview, changed: np.typing.NDArray[np.bool_]
+        self,
+        blocks: U64,
+        hashes: U8,
+        data: memoryview,
+        changed: np.typing.NDArray[np.bool_],
+        zero: np.typing.NDArray[np.bool_],
     ) -> None:
         moved, identity = blocks[changed], hashes[changed]
         self._done.changed_bytes += len(moved) * self._block_size
@@ -162,11 +168,10 @@ class Shipper:
             self._done.state_added, block_math.state_sum(moved, identity), 0
         )
         self._update.put(moved, identity)
-        zero = block_math.is_zero_hash(identity)
-        if zero.any():
-            self._sink.add_zeros(*runs_of(moved[zero]))
-        if not zero.all():
-            filled = changed & ~block_math.is_zero_hash(hashes)
+        emptied, filled = changed & zero, changed & ~zero
+        if emptied.any():
+            self._sink.add_zeros(*runs_of(blocks[emptied]))
+        if filled.any():
             rows = np.frombuffer(data, dtype=np.uint8).reshape(-1, self._block_size)
             content = rows[filled].data.cast("B") if not filled.all() else data
             self._sink.add(blocks[filled], hashes[filled], content)
@@ -179,6 +184,6 @@ def identities(data: memoryview, block_size: int, key: bytes) -> U8:
         return block_math.hash_blocks(data, block_size, key)
     hashes = np.zeros((len(filled), HASH_SIZE), dtype=np.uint8)
     if filled.any():
-        rows = np.frombuffer(data, dtype=np.uint8).reshape(-1, block_size)[filled]
-        hashes[filled] = block_math.hash_blocks(rows.data.cast("B"), block_size, key)
+        which = (np.flatnonzero(filled) * block_size).tolist()
+        hashes[filled] = block_math.hash_blocks(data, block_size, key, which)
     return hashes

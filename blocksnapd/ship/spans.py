@@ -32,6 +32,8 @@ class Batch:
 
 def runs_to_blocks(firsts: U64, counts: U64) -> U64:
     """Return the block numbers that the runs cover, in order."""
+    if len(firsts) == 1:
+        return np.arange(firsts[0], firsts[0] + counts[0], dtype=np.uint64)
     total = int(counts.sum())
     before = np.cumsum(counts, dtype=np.uint64) - counts
     shift = np.repeat(firsts - before, counts.astype(np.intp))

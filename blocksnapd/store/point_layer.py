@@ -49,9 +49,9 @@ class PointLayer:
 
 
 def _runs_of(blocks: U64, locations: U64) -> Runs:
-    breaks = (np.diff(blocks) != 1) | (np.diff(locations) != 1)
-    heads = np.concatenate([[0], np.flatnonzero(breaks) + 1])
-    lengths = np.diff(heads, append=len(blocks)).astype(np.uint64)
+    breaks = (blocks[1:] - blocks[:-1] != 1) | (locations[1:] - locations[:-1] != 1)
+    bounds = np.concatenate([[0], np.flatnonzero(breaks) + 1, [len(blocks)]])
+    heads, lengths = bounds[:-1], (bounds[1:] - bounds[:-1]).astype(np.uint64)
     return Runs(blocks[heads], lengths, locations[heads])
 
 

@@ -261,7 +261,10 @@ class Sink:
             self._sum = state_add(self._sum, state_sum(blocks[found], hashes[found]), 0)
 
     def _name_packs(self, locations: U64, known: KnownContent) -> None:
-        numbers = np.unique(locations[locations >= KNOWN_PACK] >> SLOT_BITS)
+        known_ones = locations[locations >= KNOWN_PACK]
+        if not len(known_ones):
+            return
+        numbers = np.unique(known_ones >> SLOT_BITS)
         for number in (numbers & PACK_NUMBER_MASK).tolist():
             if number not in self._known_packs:
                 record = known.pack(number)
