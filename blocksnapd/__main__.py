@@ -325,9 +325,10 @@ def _receive(arguments: argparse.Namespace) -> int | None:
     from blocksnapd.receive.service import run_receiver
     from blocksnapd.receive.stdio import receive_stdio
 
+    root = fleet.directory_named(arguments.root)  # told also where no receiver is configured
     config = _receive_config(arguments)
     if arguments.status:
-        return fleet.show(fleet.at_root(config, arguments.root), as_json=arguments.json)
+        return fleet.show(fleet.at_root(config, root), as_json=arguments.json)
     if not arguments.stdio:
         return asyncio.run(run_receiver(config))
     if arguments.host is None:

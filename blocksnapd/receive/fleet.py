@@ -66,21 +66,30 @@ class VolumeHere:
         }  # fmt: skip
 
 
-def at_root(config: ReceiveConfig, root: str | None) -> ReceiveConfig:
-    """Return the configuration of the receiver that keeps its hosts in ``root``, if that is named.
+def directory_named(root: str | None) -> str | None:
+    """Return the directory that ``root`` names.
 
     Raises:
-        UsageError: that is no directory of this host.
+        UsageError: it is none of this host.
     """
     if root is None:
-        return config
+        return None
     if not is_local(root):
         raise UsageError(
-            f"{root!r} is not a directory of this host",
+            f"{root!r} is not a directory of this host: who comes from outside sees one host's "
+            "repository at most",
             effect="Nothing was read.",
-            hint="On the receiver itself: blocksnapctl --target /var/lib/blocksnap-receive status",
+            hint="On the receiver itself: blocksnapctl --target /var/lib/blocksnap-receive status. "
+            "From here, one repository: blocksnapctl --repo URL points",
         )
-    receive = config.receive.model_copy(update={"root": local_path(root)})
+    return local_path(root)
+
+
+def at_root(config: ReceiveConfig, root: str | None) -> ReceiveConfig:
+    """Return the configuration of the receiver that keeps its hosts in ``root``, if it is told."""
+    if root is None:
+        return config
+    receive = config.receive.model_copy(update={"root": root})
     return config.model_copy(update={"receive": receive})
 
 
