@@ -341,8 +341,7 @@ def _receive(arguments: argparse.Namespace) -> int | None:
 def _receive_config(arguments: argparse.Namespace) -> ReceiveConfig:
     from blocksnapd.config_receive import load_receive
 
-    path = RECEIVE_CONFIG if arguments.config == DEFAULT_CONFIG else arguments.config
-    return load_receive(path)
+    return load_receive(RECEIVE_CONFIG if arguments.config == DEFAULT_CONFIG else arguments.config)
 
 
 def _pair(arguments: argparse.Namespace) -> None:
