@@ -105,8 +105,7 @@ class Catalogue:
         read = await asyncio.to_thread(lambda: [outline(name) for name in unknown])
         found = {i: known[i] for i in whole}
         if is_cut and there:
-            old = (p for p in known.values() if _is_whole(p, p.get("seq")))
-            found |= {p["id"]: p for p in old if p["seq"] < there[0].seq}
+            found |= {p["id"]: p for p in _history(known.values()) if p["seq"] < there[0].seq}
         for said in read:
             if said is not None:
                 # What both tell, the repository knows better than a file anybody may have edited.
@@ -229,6 +228,21 @@ def _is_whole(point: Point | None, seq: object) -> bool:
         return False
     sizes = [point.get(key) for key in ("size", "block_size")]
     return all(isinstance(size, int) and size >= 0 for size in sizes)
+
+
+def _history(remembered: Iterable[Point]) -> list[Point]:
+    """Return the points of the repository that has the last ones, of what was remembered in turn.
+
+    Where a place is given again, the points from there on are of another repository, another volume
+    of this name, or a state that the target has lost.
+    """
+    history: list[Point] = []
+    for point in remembered:
+        if _is_whole(point, point.get("seq")):
+            while history and history[-1]["seq"] >= point["seq"]:
+                history.pop()
+            history.append(point)
+    return history
 
 
 def _time(time_us: int) -> str:

@@ -133,6 +133,22 @@ async def test_what_a_receiver_does_not_show_is_remembered(
     assert again.points() == [], "another repository"
 
 
+async def test_points_of_another_repository_are_not_taken_for_older_ones(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    """The volume was shipped elsewhere before, or one of its name was made anew: places repeat."""
+    for number, seq in enumerate([1, 2, 3, 4, 5, 1, 2, 3, 4]):
+        made = point(seq)
+        facts = replace(made.facts, point_id=f"p{number:016x}")
+        catalogue.add(replace(made, facts=facts))
+    again = Catalogue(str(tmp_path), "vg0/home", "near")
+    names = [point_name("v1", seq, f"p{seq + 4:016x}") for seq in (3, 4)]
+    await again.load(names, lambda _: None, is_cut=True)
+    assert [(p["seq"], p["id"]) for p in again.points()] == [
+        (seq, f"p{seq + 4:016x}") for seq in (1, 2, 3, 4)
+    ]
+
+
 @pytest.mark.parametrize(
     ("seq", "said"),
     [(3, ""), (2, "shows an older state"), (1, "shows an older state"), (4, "somebody else has")],
