@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.lab.guest import kit
 from tests.lab.guest.units_kit import VOLUME, ctl, cycle, main_pid
 
-TIMEOUT_S = 10
+TIMEOUT_S = 15
 PLACE = Path("/srv/hooks")
 PROGRAM = PLACE / "look"
 TELLS = ("NoNewPrivs", "CapBnd")
