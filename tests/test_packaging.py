@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import tomllib
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from packaging.specifiers import SpecifierSet
 
-PROJECT = Path(__file__).resolve().parents[1]
+from tests.package import BUILD_S_MAX, PROJECT, build, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 ARCHIVE = "http://deb.debian.org/debian"
-BUILD_S_MAX = 1800
 UNITS = ("blocksnapd.service", "blocksnapd.socket", "blocksnapd-receive.service")
 
 
@@ -42,16 +44,6 @@ def test_every_pin_has_a_hash_and_needs_no_compiler() -> None:
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), name
 
 
-def run(*argv: str | Path, limit_s: float = 600) -> str:
-    """Return what a program says; its failure is the test's, with its words."""
-    done = subprocess.run(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, check=False, timeout=limit_s,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{argv}: {done.stdout[-3000:]}"
-    return done.stdout
-
-
 def enabled(root: Path) -> set[str]:
     """Return our units that a boot of ``root`` starts; their links point into it."""
     links = (link for link in (root / "etc/systemd/system").rglob("*") if link.is_symlink())
@@ -71,9 +63,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.long
 def test_it_installs_on_a_bare_debian_touches_nothing_and_leaves_what_matters(bare: Path) -> None:
-    run("make", "-C", PROJECT, "deb", limit_s=BUILD_S_MAX)  # lintian included
-    (package,) = (PROJECT / "dist").glob("blocksnap_*.deb")
-    shutil.copy(package, bare / "root/blocksnap.deb")
+    build(bare / "root/blocksnap.deb")
 
     def inside(*argv: str) -> str:
         quiet = ("env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8")
