@@ -103,10 +103,18 @@ class Running:
             store.close()
         for serving in (*self._streams, self.serving):
             self.do(serving.stop())
+        self.do(self._end())
         self.do(self.loop.shutdown_default_executor())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()
+
+    async def _end(self) -> None:
+        # aiohttp waits for ten seconds for the rest of a body, also where its connection is gone.
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     def do(self, work):
         """Run a coroutine in the receiver's loop; return what it gives."""

@@ -76,7 +76,7 @@ def test_a_list_that_came_meanwhile_and_means_others_is_read(receiver, lab):
     sink.commit(lab.facts("delta", 2))
     said = verbs(receiver)
     assert said.count("put") == 2  # the first was refused
-    assert said.count("get") == 2  # the list, before and after
+    assert said.index("put") < said.index("get")  # the list
     assert NAME in names_there(receiver)
 
 
