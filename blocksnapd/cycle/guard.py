@@ -1,6 +1,6 @@
-"""Run one command that suspends an origin, and never leave the origin suspended. Edge.
+"""Run commands that suspend an origin, and never leave the origin suspended. Edge.
 
-    python -m blocksnapd.cycle.guard '{"argv": [...], "origin": "vg-data", ...}'
+    echo '{"argv": [...], "origin": "vg-data", ...}' | python -m blocksnapd.cycle.guard
 
 A process of its own, in its own session, memory-locked, out of the OOM killer's reach, with
 ``/dev/mapper/control`` open and used once before the command starts. It watches the origin's
@@ -8,8 +8,9 @@ suspended flag every ``_POLL_S`` while the command runs, and so measures how lon
 held. When the command dies with the origin suspended, or holds it longer than the limit, the
 guard kills it and resumes everything bottom-up (dm_stack.py).
 
-    stdin     a pipe from the daemon; its end only tells that the daemon died: the guard goes on
-    stdout    one JSON line {"pid": N} when the command runs, one with the report at the end
+    stdin     orders, a JSON line each, one after the other; at its end the guard ends. Should the
+              daemon die, what was ordered is seen through all the same
+    stdout    for each a JSON line {"pid": N} when the command runs, and one with the report
 
 Rules of this file: standard library only, nothing imported late, and no file touched between
 the start of the command and its end: our own root file system may be the one that is frozen.
@@ -164,6 +165,11 @@ class Child:
         out, err = self._pipes[self._out], self._pipes[self._err]
         return out.decode(errors="replace"), err.decode(errors="replace")
 
+    def close(self) -> None:
+        """Let go of its pipes; it ended, or never will."""
+        for fd in self._pipes:
+            os.close(fd)
+
     def _drain(self, fd: int) -> None:
         try:
             data = os.read(fd, _READ_SIZE)
@@ -198,6 +204,7 @@ def run(order: Order, control: Control, *, locked: bool) -> Report:
     watch.look()
     ended_at = time.time()
     stdout, stderr = child.said()
+    child.close()
     return Report(
         status=status, stdout=stdout, stderr=stderr, duration_s=time.monotonic() - started,
         suspended_s=watch.longest_s, suspended_at=watch.seen_at or ended_at, resumed=resumed,
@@ -280,20 +287,20 @@ def _say(line: dict[str, object]) -> None:
         return  # the daemon died; what was begun is seen through all the same
 
 
-def main(argv: list[str]) -> int:
-    """Carry out the order in ``argv[1]``; return 0 when a report was made."""
-    order = Order(**json.loads(argv[1]))
+def main() -> int:
+    """Carry out the orders from stdin; return 0 when a report of each was made."""
     try:
         locked = _protect()
         with Control() as control:
-            _warm_up(order, control)
-            report = run(order, control, locked=locked)
+            for line in sys.stdin.buffer:
+                order = Order(**json.loads(line))
+                _warm_up(order, control)
+                _say(run(order, control, locked=locked)._asdict())
     except (OSError, BlocksnapError) as error:
         _say({"failed": str(error)})
         return 1
-    _say(report._asdict())
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(main())

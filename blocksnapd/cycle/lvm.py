@@ -41,6 +41,7 @@ REPORT_S_MAX = 60.0
 COMMAND_S_MAX = 120.0
 SUSPEND_S_MAX = 10.0
 _GUARD_EXTRA_S = 60.0
+GUARD_STAYS_S = 10.0
 _LINE_SIZE_MAX = 1024 * 1024
 _LOOK_S = 0.005
 
@@ -65,6 +66,8 @@ class Lvm:
         self.command_s_max = command_s_max
         self.suspend_s_max = suspend_s_max
         self._locks: dict[str, asyncio.Lock] = {}
+        self._idle: asyncio.subprocess.Process | None = None
+        self._ending: set[asyncio.Task[int]] = set()
 
     def lock(self, vg: str) -> asyncio.Lock:
         """Return the lock that lets one of us at a time change a volume group."""
@@ -120,16 +123,17 @@ class Lvm:
         return finished
 
     async def guarded(
-        self, argv: Sequence[str], *, origin: str, names: tuple[str, ...] = ()
+        self, argv: Sequence[str], *, origin: str, names: tuple[str, ...] = (), stay: bool = False
     ) -> Guarded:
         """Run a command that suspends ``origin`` (device-mapper name) under the guard.
 
-        Once begun it is seen through: a cancelled caller waits for its end.
+        Once begun it is seen through: a cancelled caller waits for its end. With ``stay`` the
+        guard is there for the next command for ``GUARD_STAYS_S``, so that no other one is started.
 
         Raises:
             HostError: the guard had to step in. LvmError and others: see lvm_errors.py.
         """
-        task = asyncio.create_task(self._guarded(list(argv), origin, names))
+        task = asyncio.create_task(self._guarded(list(argv), origin, names, stay=stay))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -146,20 +150,20 @@ class Lvm:
         """
         return await asyncio.to_thread(_resume, origin, names)
 
-    async def _guarded(self, argv: list[str], origin: str, names: tuple[str, ...]) -> Guarded:
+    async def _guarded(
+        self, argv: list[str], origin: str, names: tuple[str, ...], *, stay: bool
+    ) -> Guarded:
         order = {
             "argv": argv, "env": base_environment(self.environment()), "origin": origin,
             "names": list(names), "suspend_s_max": self.suspend_s_max,
             "command_s_max": self.command_s_max,
         }  # fmt: skip
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-S", "-P", "-m", "blocksnapd.cycle.guard", json.dumps(order),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE, env=_guard_environment(), start_new_session=True,
-            limit=_LINE_SIZE_MAX,
-        )  # fmt: skip
-        lines, complaint = await self._listen(process)
+        process, self._idle = self._idle, None
+        if process is None or process.returncode is not None:
+            process = await _start_guard()
+        lines, complaint = await self._order(process, order)
         report = lines[-1] if lines and "status" in lines[-1] else None
+        self._release(process, stay=stay and report is not None)
         if report is None:
             pid = next((int(line["pid"]) for line in lines if "pid" in line), 0)
             raise await self._without_guard(argv, pid, origin, names, lines, complaint)
@@ -175,10 +179,10 @@ class Lvm:
         _judge(argv, report)
         return Guarded(report["duration_s"], report["suspended_s"], report["suspended_at"])
 
-    async def _listen(
-        self, process: asyncio.subprocess.Process
+    async def _order(
+        self, process: asyncio.subprocess.Process, order: dict[str, Any]
     ) -> tuple[list[dict[str, Any]], str]:
-        """Read the guard's lines until it ends, or until it is clear that it never will."""
+        """Return the guard's lines up to its report, or until it is clear that none comes."""
         assert process.stdout is not None  # asked for as pipes
         assert process.stderr is not None
         assert process.stdin is not None
@@ -187,15 +191,36 @@ class Lvm:
         complaint = b""
         try:
             async with asyncio.timeout(limit_s):
+                process.stdin.write(json.dumps(order).encode() + b"\n")
                 while line := await process.stdout.readline():
                     lines.append(json.loads(line))
+                    if "status" in lines[-1]:
+                        return lines, ""
                 complaint = await process.stderr.read(_LINE_SIZE_MAX)
                 await process.wait()
         except (TimeoutError, ValueError) as error:
             complaint += f" {type(error).__name__} {error}".encode()
-        finally:
-            process.stdin.close()
         return lines, complaint.decode(errors="replace").strip()
+
+    def _release(self, process: asyncio.subprocess.Process, *, stay: bool) -> None:
+        """Let the guard end, at once or when nobody wanted it for a while."""
+        if stay and self._idle is None:
+            self._idle = process
+            asyncio.get_running_loop().call_later(GUARD_STAYS_S, self._dismiss, process)
+        else:
+            self._end(process)
+
+    def _dismiss(self, process: asyncio.subprocess.Process) -> None:
+        if process is self._idle:
+            self._idle = None
+            self._end(process)
+
+    def _end(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None  # asked for as pipes
+        process.stdin.close()
+        task = asyncio.create_task(process.wait())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     async def _without_guard(
         self, argv: list[str], pid: int, origin: str, names: tuple[str, ...],
@@ -225,6 +250,15 @@ class Lvm:
                     break
                 time.sleep(_LOOK_S)
             return resume_forward(control, origin, names)
+
+
+async def _start_guard() -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-S", "-P", "-m", "blocksnapd.cycle.guard",
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE, env=_guard_environment(), start_new_session=True,
+        limit=_LINE_SIZE_MAX,
+    )  # fmt: skip
 
 
 def _judge(argv: list[str], report: dict[str, Any]) -> None:

@@ -292,7 +292,7 @@ class LvmSource:
             chunk_size=self._place.chunk_size, size=size,
             places=self._place.physical_volumes, udev=self._lvm.udev,
         )  # fmt: skip
-        guarded = await self._guarded(argv, name)
+        guarded = await self._guarded(argv, name, stay=True)
         volumes = (await self._last.get(again=False)).volumes
         made = next((v for v in volumes if v.name == name), None)
         view = await asyncio.to_thread(self._view, origin, [made] if made else [])
@@ -349,10 +349,11 @@ class LvmSource:
             self._last.drop()
             await volume_repair.repair(self._lvm, self.volume)
 
-    async def _guarded(self, argv: list[str], name: str) -> Guarded:
+    async def _guarded(self, argv: list[str], name: str, *, stay: bool = False) -> Guarded:
         """Run what changes the volume's snapshot ``name``, which makes the last report void."""
         self._last.drop()
-        return await self._lvm.guarded(argv, origin=self.volume.dm, names=(self._dm(name),))
+        names = (self._dm(name),)
+        return await self._lvm.guarded(argv, origin=self.volume.dm, names=names, stay=stay)
 
     async def _await_release(self, name: str) -> None:
         """Wait until only the snapshot itself holds its COW device, and nobody the snapshot.

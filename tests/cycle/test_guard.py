@@ -104,9 +104,12 @@ def test_started_as_a_program_without_device_mapper_it_says_so() -> None:
         "argv": ["true"], "env": {}, "origin": "vg-data", "names": [], "suspend_s_max": 1.0,
         "command_s_max": 1.0,
     }  # fmt: skip
-    argv = [sys.executable, "-S", "-P", "-m", "blocksnapd.cycle.guard", json.dumps(wanted)]
+    argv = [sys.executable, "-S", "-P", "-m", "blocksnapd.cycle.guard"]
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    done = subprocess.run(argv, env={"PYTHONPATH": root}, capture_output=True, check=False)
+    done = subprocess.run(
+        argv, env={"PYTHONPATH": root}, input=json.dumps(wanted).encode() + b"\n",
+        capture_output=True, check=False,
+    )  # fmt: skip
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert ("failed" in lines[-1]) == (done.returncode == 1)
     assert lines[-1].get("status") == 0 or "device-mapper here" in lines[-1]["failed"]

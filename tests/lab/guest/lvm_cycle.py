@@ -63,15 +63,18 @@ def mode(file: str) -> str:
 
 async def tell_programs(source: LvmSource, lvm: Lvm) -> None:
     """Tell which programs of lvm2 it takes to do what a cycle does when NEXT is the base."""
-    begun = len(lvm.recorder.runs())
+    begun, guards = len(lvm.recorder.runs()), "/run/lab/tmp/guards"
+    for program in ("lvcreate", "lvremove"):
+        lvm_kit.run_first(program, f"echo $PPID >> {guards}")  # its parent is the guard
     await source.observe()
     await source.take(BASE)
     await source.observe(again=True)
     await source.remove(NEXT)
     left = [s.point_id for s in (await source.observe(again=True)).snapshots]
     programs = [run.argv[0] for run in lvm.recorder.runs()[begun:]]
-    kit.tell("programs", programs=programs, left=left)
+    kit.tell("programs", programs=programs, left=left, guards=kit.run("cat", guards).split())
     await source.remove(BASE)
+    kit.tell("once more", guards=kit.run("cat", guards).split())
 
 
 async def main(kind: str, chunk_size: int) -> None:

@@ -30,6 +30,8 @@ SNAP_DISK = kit.MOUNT.parent / "snap"
 COW_FILE = str(SNAP_DISK / "cow")
 TRACE = Path("/run/lab/tmp/trace")
 _BIN = Path("/run/lab/tmp/bin")
+# At once: a guard looks for its commands where it was started to look.
+os.environ["PATH"] = f"{_BIN}:{os.environ['PATH']}"
 _CHANGING = re.compile(r"DM_(DEV_SUSPEND|TABLE_LOAD|DEV_REMOVE|DEV_CREATE|DEV_RENAME)")
 
 
@@ -198,8 +200,6 @@ def _real(program: str) -> str:
 
 def _wrap(program: str, body: str) -> None:
     _BIN.mkdir(exist_ok=True)
-    if not os.environ["PATH"].startswith(str(_BIN)):
-        os.environ["PATH"] = f"{_BIN}:{os.environ['PATH']}"
     script = _BIN / program
     script.write_text(f"#!/bin/bash\n{body}\n")
     script.chmod(0o755)
