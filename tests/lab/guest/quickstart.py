@@ -7,7 +7,7 @@
 
 The blocks are typed as they stand: all paths are writable here, and for "yesterday 14:05" the
 guest's clock is set. Three programs are stood in for: an editor that writes what the README shows,
-a systemctl that starts the unit's ExecStart, and a Ctrl-C some seconds after an export began.
+a systemctl that starts the unit's ExecStart, and a Ctrl-C once an export says where.
 """
 
 import json
@@ -35,7 +35,11 @@ editor() { cp "$EDITED" "$1"; }
 systemctl() { if [ "$1" = start ]; then "$PYTHON" "$PROGRAM" "$2"; fi; }
 blocksnapctl() {
   case " $* " in
-    *" export "*) timeout --preserve-status --signal=INT 6 blocksnapctl "$@" || [ $? = 130 ];;
+    *" export "*)
+      env --default-signal=INT blocksnapctl "$@" > exported 2>&1 &
+      until grep nbd+unix: exported; do sleep 0.2; kill -0 $!; done
+      kill -INT $!
+      wait $! || [ $? = 130 ];;
     *) command blocksnapctl "$@";;
   esac
 }
