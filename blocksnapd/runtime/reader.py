@@ -21,7 +21,7 @@ def ends_unread(exit_code: int) -> Iterator[None]:
     """
     try:
         yield
-        sys.stdout.flush()
+        print(end="", flush=True)  # also where there is no standard output at all
     except BrokenPipeError:
         watched = select.poll()
         watched.register(sys.stdout.fileno(), 0)

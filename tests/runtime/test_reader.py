@@ -31,3 +31,9 @@ def test_another_broken_pipe_is_told() -> None:
     with pytest.raises(BrokenPipeError), ends_unread(130):
         os.write(writes, b"to somebody else")
     os.close(writes)
+
+
+def test_without_any_output_a_command_does_its_work() -> None:
+    line = f"exec {sys.executable} -P -m blocksnapd config schema >&-"
+    done = subprocess.run(["sh", "-c", line], stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
