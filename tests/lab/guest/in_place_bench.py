@@ -1,4 +1,4 @@
-"""Guest: a restore in place beside a full one of the same point, by the command line.
+"""Guest: restores in place, there and back and there, beside a full one, by the command line.
 
 Arguments: size of the volume, of what is on it, and of the difference, in MiB. Tells seconds.
 """
@@ -41,18 +41,21 @@ def main(size: int, content: int, difference: int) -> None:
     world.write_much(content, 1)  # before the daemon's first cycle, which begins at once
     daemon = Daemon(world)
     wanted, digest = point(world, 0, 1)
-    point(world, difference, 2)
+    newest, _ = point(world, difference, 2)
     kit.run("umount", str(kit.MOUNT))
     key = ("--key", f"{world.round}/keys/restore.key", "--yes")
-    in_place_s, run = timed("restore", wanted, "--in-place", *key)
+    for target in (wanted, newest, wanted):
+        in_place_s, run = timed("restore", target, "--in-place", *key)
+        _, after = timed("run", VOLUME, "--wait")
+        kit.tell(
+            "in place", typed_s=in_place_s, duration=run["duration"], phases=run["phases"],
+            written=run["changed_bytes"], after=after["changed_bytes"],
+        )  # fmt: skip
     same = kit.image_digest(ORIGIN) == digest
     full_s, full = timed("restore", wanted, "--to", other, *key)
-    _, after = timed("run", VOLUME, "--wait")
     kit.tell(
-        "measured", in_place_s=in_place_s, full_s=full_s, same=same, duration=run["duration"],
-        full_duration=full["duration"],
-        same_full=kit.image_digest(other) == digest, phases=run["phases"],
-        full_phases=full["phases"], written=run["changed_bytes"], after=after["changed_bytes"],
+        "full", typed_s=full_s, duration=full["duration"], same=same,
+        same_full=kit.image_digest(other) == digest,
     )  # fmt: skip
     daemon.stop()
 
