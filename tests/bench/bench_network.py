@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 PIECE = MIB
 LATENCY_S = 0.025  # one way
+TURNS = 3  # of stream and packs, one after the other; the best of each counts
 
 
 def swallow(told: Connection, cert: str, key: str, ca: str, path: str, size: int) -> None:
@@ -86,13 +87,13 @@ def stream_s(receiver: Receiver, access: Access, data: memoryview, path: str) ->
     return took
 
 
-def put_s(store: ObjectStore, data: memoryview) -> float:
+def put_s(store: ObjectStore, data: memoryview, turn: int) -> float:
     """Return the seconds that ready-made packs of ``data`` take, as many at once as a sink puts."""
     began = time.perf_counter()
     with ThreadPoolExecutor(PACKS_IN_FLIGHT) as threads:
         for put in [
             threads.submit(
-                store.put, f"v/ready/d/20260101/{point_id(at)}-0000-00000000.pk",
+                store.put, f"v/ready/d/20260101/{point_id(at)}-0000-{turn:08x}.pk",
                 [data[at : at + PACK_SIZE_TARGET]],
             )
             for at in range(0, len(data), PACK_SIZE_TARGET)
@@ -106,11 +107,13 @@ def clean(receiver: Receiver, folder: Path, size: int) -> None:
     access = receiver.access("clean")
     url = f"https://127.0.0.1:{receiver.tcp_port}/"
     data = np.random.default_rng(3).bytes(size)
-    theirs = stream_s(receiver, access, memoryview(data), str(folder / "stream"))
-    os.unlink(folder / "stream")
     store = open_store(url, access)
     keys = make_repository(store)
-    packs = put_s(store, memoryview(data))
+    theirs = packs = float("inf")
+    for turn in range(TURNS):
+        stream = stream_s(receiver, access, memoryview(data), str(folder / "stream"))
+        os.unlink(folder / "stream")
+        theirs, packs = min(theirs, stream), min(packs, put_s(store, memoryview(data), turn))
     (folder / "image").write_bytes(data)
     began = time.perf_counter()
     write_full(Repository.on(store, source=keys.source), str(folder / "image"), size)
