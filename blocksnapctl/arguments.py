@@ -100,6 +100,15 @@ def _globals(parser: argparse.ArgumentParser, *, socket_path: str | None) -> Non
         help="wait no longer than this, like 30s or 10m")  # fmt: skip
 
 
+def _target_option(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--target", dest="of_target", metavar="NAME", help=text)
+
+
+def _place_options(parser: argparse.ArgumentParser) -> None:
+    _time_options(parser)
+    _target_option(parser, "of several the one to read from (default: one that answers)")
+
+
 def _time_options(parser: argparse.ArgumentParser) -> None:
     times = parser.add_mutually_exclusive_group()
     times.add_argument("--at", metavar="TIME", help="with a VOLUME for POINT: as of then")
@@ -153,10 +162,11 @@ def _looking(verb: _Verb) -> None:
     points = verb("points", "List restore points.")
     points.add_argument("volume", nargs="?", metavar="VOLUME")
     points.add_argument("--all", action="store_true", help="forgotten ones too")
+    _target_option(points, "those of one target alone")
     _key_options(points, is_needed=False)
     show = verb("show", "Tell everything about one point or run.")
     show.add_argument("item", metavar="POINT|RUN")
-    _time_options(show)
+    _place_options(show)
     _key_options(show, is_needed=False)
     picture = verb("map", "Draw where and when a volume changed.")
     picture.add_argument("volume", metavar="VOLUME")
@@ -183,6 +193,7 @@ def _doing(verb: _Verb) -> None:
     run.add_argument("--wait", action="store_true", help="until it is done; its result is ours")
     run.add_argument("--tag", action="append", default=[], metavar="TAG", help="mark the point")
     run.add_argument("--full", action="store_true", help="compare everything, trust no tracking")
+    _target_option(run, "at one target alone (default: at each that the volume has)")
     restore = verb("restore", "Write a point's content to a file or device, and check it.")
     restore.add_argument("point", nargs="?", metavar="POINT", help="without anything: be guided")
     where = restore.add_mutually_exclusive_group()
@@ -193,7 +204,7 @@ def _doing(verb: _Verb) -> None:
         "--in-place", action="store_true",
         help="the volume itself: writes what differs, after a point to undo it by was made",
     )  # fmt: skip
-    _time_options(restore)
+    _place_options(restore)
     restore.add_argument("-n", "--dry-run", action="store_true", help="show the plan, do nothing")
     restore.add_argument(
         "--allow-damaged", action="store_true",
@@ -217,7 +228,7 @@ def _doing(verb: _Verb) -> None:
     _key_options(verify, is_needed=False)
     export = verb("export", "Offer a point as a disk over NBD, until Ctrl-C.")
     export.add_argument("point", nargs="?", metavar="POINT", help="left out: every point, by name")
-    _time_options(export)
+    _place_options(export)
     place = export.add_mutually_exclusive_group()
     place.add_argument("--unix", metavar="PATH", help="a socket here, for you alone (the default)")
     place.add_argument("--listen", metavar="ADDRESS[:PORT]", help="over TCP; PORT is 10809")
@@ -261,7 +272,7 @@ def _files(verb: _Verb) -> None:
             help="in ext2, ext3, ext4 or XFS, also in partitions and LVM; of several file systems "
             "in an image one is named by its number: POINT:2:/path",
         )  # fmt: skip
-        _time_options(added)
+        _place_options(added)
         _key_options(added, is_needed=False)
     mount = verb("mount", "Mount a point at a directory, as root; alone: tell what is mounted.")
     mount.add_argument(
@@ -269,7 +280,7 @@ def _files(verb: _Verb) -> None:
     )
     mount.add_argument("directory", nargs="?", metavar="DIR")
     mount.add_argument("--rw", action="store_true", help="to write; it is thrown away in the end")
-    _time_options(mount)
+    _place_options(mount)
     _key_options(mount, is_needed=False)
     unmount = verb("unmount", "Unmount what mount mounted, and leave nothing of it.", "umount")
     unmount.add_argument("directory", metavar="DIR")
@@ -311,6 +322,7 @@ def _keeping(verb: _Verb) -> None:
     how = prune.add_mutually_exclusive_group()
     how.add_argument("-n", "--dry-run", action="store_true", help="show the plan, do nothing")
     how.add_argument("--apply", metavar="PLAN", help="do exactly this plan")
+    _target_option(prune, "of several the one to prune at (default: the first that is open)")
     asked = prune.add_argument_group("what to keep, with --repo; otherwise the daemon's retention")
     add = asked.add_argument
     add(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from blocksnapctl.client import ProblemError
-from blocksnapctl.render import clean
+from blocksnapctl.render import clean, named
 from blocksnapd.control.messages import SCHEMA
 from blocksnapd.errors import BlocksnapError
 from blocksnapd.units import format_duration
@@ -40,9 +40,11 @@ def check(context: Context) -> int:
     out, wanted = context.output, context.arguments.volumes
     try:
         found = cast("Status", context.daemon.get("status"))
-        known = {v["volume"]: v for v in found["volumes"]}
+        known = [v["volume"] for v in found["volumes"]]
         missing = [name for name in wanted if name not in known]
-        volumes = [known[name] for name in wanted if name in known] or list(known.values())
+        told_of = zip(known, named(found["volumes"]), strict=True)
+        volumes = [v for name, v in told_of if not wanted or name in wanted]
+        volumes = volumes or named(found["volumes"])
         level, text, perf = told(volumes, missing)
     except BlocksnapError as error:
         level, text, perf = UNKNOWN, error.message, ""

@@ -7,6 +7,7 @@ here, and the daemon asked for an instant; how it was understood is always told.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from blocksnapd.control.messages import Point
 
 _BEFORE = "before "
+_MARKED = re.compile(r"(.*)(#[A-Za-z0-9][A-Za-z0-9_-]*)")
 _RESOLUTION = timedelta(microseconds=1)  # finer than any time that is told
 
 
@@ -31,6 +33,7 @@ class _Asked(NamedTuple):
     volume: str
     text: str
     is_strict: bool
+    mark: str  # of one target alone, see ``control.selectors``
 
 
 def selector_of(arguments: argparse.Namespace, item: str | None) -> str | None:
@@ -40,15 +43,17 @@ def selector_of(arguments: argparse.Namespace, item: str | None) -> str | None:
         UsageError: a time without a volume.
     """
     at, before = getattr(arguments, "at", None), getattr(arguments, "before", None)
+    target = getattr(arguments, "of_target", None)
+    mark = f"#{target}" if target and item else ""
     if at is None and before is None:
-        return item
+        return f"{item}{mark}" if item else item
     if item is None or item.startswith("latest:"):
         raise UsageError(
             "--at and --before need a VOLUME",
             effect="Nothing was done.",
             hint=f"For example: blocksnapctl {arguments.verb} VOLUME --at 14:05",
         )
-    return f"{item}@{at}" if before is None else f"{item}@{_BEFORE}{before}"
+    return (f"{item}@{at}" if before is None else f"{item}@{_BEFORE}{before}") + mark
 
 
 def found_point(output: Output, client: Client, selector: str) -> dict[str, Any]:
@@ -66,10 +71,12 @@ def found_point(output: Output, client: Client, selector: str) -> dict[str, Any]
 
 def _asked(selector: str) -> _Asked | None:
     volume, at, text = selector.rpartition("@")
+    marked = _MARKED.fullmatch(text)
+    text, mark = (marked[1], marked[2]) if marked else (text, "")
     if not at or text == "latest" or selector.startswith("latest:"):
         return None
     is_strict = text.startswith(_BEFORE)
-    return _Asked(volume, text.removeprefix(_BEFORE), is_strict)
+    return _Asked(volume, text.removeprefix(_BEFORE), is_strict, mark)
 
 
 def _by_time(output: Output, client: Client, asked: _Asked) -> dict[str, Any]:
@@ -85,7 +92,7 @@ def _by_time(output: Output, client: Client, asked: _Asked) -> dict[str, Any]:
     limit = moment - _RESOLUTION if asked.is_strict else moment
     exact = limit.astimezone(UTC).isoformat()
     try:
-        point = client.get("points", f"{asked.volume}@{exact}")
+        point = client.get("points", f"{asked.volume}@{exact}{asked.mark}")
     except ProblemError as error:
         raise _with_nearest(error, client, asked, moment) from error
     word = _BEFORE if asked.is_strict else ""

@@ -102,14 +102,14 @@ def _status(context: Context) -> int:
     found = cast("Status", context.daemon.get("status"))
     wanted = context.arguments.volumes
     if wanted:
-        known = {v["volume"]: v for v in found["volumes"]}
+        known = dict.fromkeys(v["volume"] for v in found["volumes"])
         for name in wanted:
             if name not in known:
                 raise NotFoundError(
                     f"no volume {name!r} is configured",
                     hint=f"Configured are: {', '.join(known) or 'none'}.",
                 )
-        found["volumes"] = [known[name] for name in wanted]
+        found["volumes"] = [v for name in wanted for v in found["volumes"] if v["volume"] == name]
     out = context.output
     if out.as_json:
         out.document(found)
@@ -126,6 +126,8 @@ def points(context: Context) -> int:
     query = ({"volume": volume} if volume else {}) | ({"all": "1"} if context.arguments.all else {})
     with context.reader() as client:
         found = client.get("points", **query)
+    if (target := context.arguments.of_target) is not None:
+        found["points"] = [p for p in found["points"] if p["target"] == target]
     items = cast("list[Point]", found["points"])
     if out.as_json:
         out.document(found)
@@ -215,8 +217,10 @@ def run(context: Context) -> int:
             request["tags"] = arguments.tag
         if arguments.full:
             request["full"] = True
+        if arguments.of_target:
+            request["target"] = arguments.of_target
         found = context.daemon.post("runs", body=request)
-        started.append(found["id"])
+        started += [found["id"], *found.get("others", [])]
         word = "joined" if found["joined"] else "started"
         if found["joined"] and (arguments.tag or arguments.full):
             out.say(f"{volume}: its run was under way, so --tag and --full do not apply to it")

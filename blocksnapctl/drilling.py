@@ -167,7 +167,7 @@ def report(context: Context) -> int:
 def _undrilled(context: Context, found: list[dict[str, Any]], wanted: str | None) -> list[str]:
     """Return the volumes that the daemon protects, and of which there is no drill."""
     drilled = {drill["volume"] for drill in found}
-    known = [v["volume"] for v in context.daemon.get("status")["volumes"]]
+    known = dict.fromkeys(v["volume"] for v in context.daemon.get("status")["volumes"])
     return [name for name in known if name not in drilled and wanted in (None, name)]
 
 

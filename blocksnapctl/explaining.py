@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from blocksnapctl import explanations
 from blocksnapctl.client import ProblemError
-from blocksnapctl.render import cause, clean, short_time
+from blocksnapctl.render import cause, clean, labelled, short_time
 from blocksnapctl.zone import LocalZone
 from blocksnapd.control.messages import EXIT_OK, SCHEMA, parse_time
 from blocksnapd.errors import NotFoundError
@@ -27,7 +27,8 @@ def explain(context: Context) -> int:
     """Explain a word, or a volume, run or point that the daemon knows."""
     words = explanations.words() if context.arguments.all else context.arguments.items
     if not words:
-        words = [v["volume"] for v in context.daemon.get("status")["volumes"]]
+        volumes = context.daemon.get("status")["volumes"]
+        words = list(dict.fromkeys(v["volume"] for v in volumes))
     for number, word in enumerate(words):
         if number and not (context.output.as_json or context.output.as_plain):
             context.output.data("\n")
@@ -36,8 +37,18 @@ def explain(context: Context) -> int:
 
 
 def _explain(context: Context, word: str) -> None:
-    out, known = context.output, explanations.find(word)
-    head, lines = (clean(word), _of_word(known)) if known else _of_thing(context, word)
+    known = explanations.find(word)
+    if known:
+        _tell(context, word, clean(word), _of_word(known))
+        return
+    for number, (head, lines) in enumerate(_of_thing(context, word)):
+        if number and not (context.output.as_json or context.output.as_plain):
+            context.output.data("\n")
+        _tell(context, word, head, lines)
+
+
+def _tell(context: Context, word: str, head: str, lines: Lines) -> None:
+    out = context.output
     if out.as_json:
         said = [{"about": key, "text": text} for key, text in lines]
         out.document({"schema": SCHEMA, "item": word, "head": head, "lines": said})
@@ -51,23 +62,28 @@ def _of_word(known: explanations.Explanation) -> Lines:
     return [("cause", known.cause), ("effect", known.effect), ("do", known.do)]
 
 
-def _of_thing(context: Context, word: str) -> tuple[str, Lines]:
+def _of_thing(context: Context, word: str) -> list[tuple[str, Lines]]:
+    """Return what there is to say of a volume, for each of its targets, or of a run or point."""
     found = cast("Status", context.daemon.get("status"))
-    for volume in found["volumes"]:
-        if volume["volume"] == word:
-            return of_volume(volume, found["now"])
+    volumes = labelled(found["volumes"]).items()
+    told = [of_volume(v, found["now"], label) for label, v in volumes if v["volume"] == word]
+    if told:
+        return told
     for path, tell in (("runs", _of_run), ("points", _of_point)):
         try:
-            return tell(cast("Any", context.daemon.get(path, word)))
+            return [tell(cast("Any", context.daemon.get(path, word)))]
         except ProblemError as error:
             if error.problem.get("code") != NotFoundError.code:
                 raise
     raise NotFoundError(f"nothing here is called {word!r}", effect="Nothing was done.", hint=_HINT)
 
 
-def of_volume(volume: VolumeStatus, now: str) -> tuple[str, Lines]:
-    """Return a sentence about a volume, and what it comes from, costs, and what follows."""
-    name, exposure, rpo = volume["volume"], volume.get("exposure"), volume.get("rpo", 0.0)
+def of_volume(volume: VolumeStatus, now: str, label: str = "") -> tuple[str, Lines]:
+    """Return a sentence about a volume, and what it comes from, costs, and what follows.
+
+    ``label`` is what it is called, with its target if it has several.
+    """
+    name, exposure, rpo = label or volume["volume"], volume.get("exposure"), volume.get("rpo", 0.0)
     paused = volume.get("paused")
     word = "paused" if paused else volume["state"]
     loud = word.upper() if word in {"late", "failing", "unprotected"} else word

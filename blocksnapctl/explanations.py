@@ -87,6 +87,12 @@ CODES: Final = {
         "No point came of it; the changes are still tracked and go into the next one.",
         "Nothing, or: blocksnapctl run VOLUME.",
     ),
+    "E-SUPERSEDED": Explanation(
+        "The volume has several targets, and a slow one's snapshot went, so that the others need "
+        "not wait for it.",
+        "No point came of that run. What was sent is not sent again.",
+        "Nothing: it goes on from the newest snapshot by itself.",
+    ),
     "E-HOOK": Explanation(
         "A hook failed, and the configuration wants no point without it (on_error = 'fail-run').",
         "No point was made. Changes go on being tracked from the last one; the hooks marked "

@@ -37,6 +37,8 @@ def restore_in_place(context: Context, *, merge: bool = False) -> int:
             "kind": "in-place", "point": point["id"],
             "daemon": os.path.abspath(context.daemon.socket_path),
         }  # fmt: skip
+        if arguments.repo is None:
+            request["target"] = point["target"]
         if merge:
             request["merge"] = True
         started = worker.client.post("runs", body=request)

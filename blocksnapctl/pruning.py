@@ -43,13 +43,19 @@ def prune(context: Context) -> int:
             plan = cast("Plan", client.post("plans", arguments.apply, "apply", body={}))
             _show(context, plan)
             return EXIT_OK
-        volumes = [arguments.volume] if arguments.volume is not None else _volumes(context, client)
-        codes = [_prune(context, client, volume, policy) for volume in volumes]
+        places = [(arguments.volume, arguments.of_target)]
+        if arguments.volume is None:
+            places = _places(context, client)
+        codes = [_prune(context, client, *place, policy) for place in places]
     return max(codes, key=lambda code: (code not in {EXIT_OK, EXIT_WARNINGS}, code))
 
 
-def _prune(context: Context, client: Client, volume: str, policy: dict[str, Any]) -> int:
+def _prune(
+    context: Context, client: Client, volume: str, target: str | None, policy: dict[str, Any]
+) -> int:
     request: dict[str, Any] = {"kind": "prune", "volume": volume}
+    if target:
+        request["target"] = target
     if context.arguments.dry_run:
         request["dry_run"] = True
     if policy:
@@ -124,12 +130,17 @@ def _policy(arguments: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def _volumes(context: Context, client: Client) -> list[str]:
-    """Return every volume that has something to say what to keep."""
+def _places(context: Context, client: Client) -> list[tuple[str, str | None]]:
+    """Return every volume that has something to say what to keep, and its targets."""
+    found: list[tuple[str, str | None]]
+    wanted = context.arguments.of_target
     if context.arguments.repo is not None:
-        found = list(dict.fromkeys(p["volume"] for p in client.get("points")["points"]))
+        found = [
+            (v, None) for v in dict.fromkeys(p["volume"] for p in client.get("points")["points"])
+        ]
     else:
-        found = [v["volume"] for v in client.get("volumes")["volumes"] if v.get("keep")]
+        volumes = [v for v in client.get("volumes")["volumes"] if v.get("keep")]
+        found = [(v["volume"], v["target"]) for v in volumes if wanted in (None, v["target"])]
     if not found:
         raise UsageError(
             "no volume has points and a retention", effect=_NOTHING,

@@ -7,9 +7,10 @@ today goes without its date. Lines for scripts are UTC.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from contextlib import suppress
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from blocksnapctl.times import local_iso, show
 from blocksnapd.control.messages import parse_time
@@ -65,7 +66,8 @@ def status(found: Status, *, colour: bool, zone: tzinfo | None = UTC) -> str:
     now, volumes = parse_time(found["now"]).astimezone(zone), found.get("volumes", [])
     lines = heading(found)
     if volumes:
-        head, *rows = table(_STATUS_HEAD, [_status_row(v, now) for v in volumes])
+        told = [(label, *_status_row(v, now)) for label, v in labelled(volumes).items()]
+        head, *rows = table(_STATUS_HEAD, told)
         lines += ["", head]
         at = head.index("STATE")
         for row, volume in zip(rows, volumes, strict=True):
@@ -89,6 +91,21 @@ def heading(found: Status) -> list[str]:
     return lines
 
 
+def labelled(volumes: Sequence[VolumeStatus]) -> dict[str, VolumeStatus]:
+    """Return each entry by what it is called: a volume of several targets has one for each."""
+    counts = Counter(v["volume"] for v in volumes)
+    return {
+        f"{v['volume']} → {v.get('target', '')}" if counts[v["volume"]] > 1 else v["volume"]: v
+        for v in volumes
+    }
+
+
+def named(volumes: Sequence[VolumeStatus]) -> list[VolumeStatus]:
+    """Return the entries with what they are called in the place of the volume's name."""
+    found = labelled(volumes).items()
+    return [cast("VolumeStatus", {**v, "volume": label}) for label, v in found]
+
+
 def _paused(volume: VolumeStatus, now: datetime) -> list[str]:
     paused = volume.get("paused")
     if not paused:
@@ -104,12 +121,12 @@ def _paused(volume: VolumeStatus, now: datetime) -> list[str]:
 
 
 def status_plain(found: Status) -> str:
-    """Return volume, state, exposure, RPO (seconds), last point, next, points, size."""
+    """Return volume, state, exposure, RPO (seconds), last point, next, points, size, target."""
     return plain(
         (
             v["volume"], v["state"], _rounded(v.get("exposure")), _rounded(v.get("rpo")),
             (v.get("last_point") or {}).get("time"), v.get("next_run"), v.get("points"),
-            v.get("size"),
+            v.get("size"), v.get("target"),
         )
         for v in found.get("volumes", [])
     )  # fmt: skip
@@ -128,6 +145,7 @@ def cause(problem: Problem) -> str:
 
 def points(found: Sequence[Point], now: datetime) -> str:
     """Return the table of points."""
+    several = len({p["target"] for p in found if "target" in p}) > 1
     head = ["POINT", "VOLUME", "TIME", "SIZE", "CHANGED", "STORED", "HOW", "CONSISTENT", "TAGS"]
     rows = [
         [
@@ -138,6 +156,10 @@ def points(found: Sequence[Point], now: datetime) -> str:
         ]
         for p in found
     ]  # fmt: skip
+    if several:
+        head.insert(2, "TARGET")
+        for row, point in zip(rows, found, strict=True):
+            row.insert(2, point["target"])
     if any("held" in p or "forgotten" in p for p in found):
         head.append("KEPT")
         for row, point in zip(rows, found, strict=True):
@@ -157,16 +179,17 @@ def kept(point: Point, now: datetime) -> str:
 
 
 def points_plain(found: Sequence[Point]) -> str:
-    """Return id, volume, time, size, changed, shipped, stored, method, tags, held, forgotten.
+    """Return id, volume, time, size, changed, shipped, stored, method, tags, held, and so on.
 
-    The last two are empty, or until when; ``ever`` for a hold without end.
+    What follows is forgotten and target. Held and forgotten are empty, or until when; ``ever`` for
+    a hold without end.
     """
     return plain(
         (
             p["id"], p["volume"], p["time"], p.get("size"), p.get("changed_bytes"),
             p.get("shipped_bytes"), p.get("stored_bytes"), p.get("method"),
             ",".join(p.get("tags", [])), p["held"]["until"] or "ever" if "held" in p else None,
-            p["forgotten"]["until"] if "forgotten" in p else None,
+            p["forgotten"]["until"] if "forgotten" in p else None, p.get("target"),
         )
         for p in found
     )  # fmt: skip
@@ -323,7 +346,7 @@ def _status_row(volume: VolumeStatus, now: datetime) -> tuple[str, ...]:
     fill = f"{100 * cow['used'] / cow['size']:.0f}%" if cow and cow["size"] else "-"
     running = volume.get("active_run")
     return (
-        volume["volume"], state_word(volume), f"{old} / {whole(rpo)}",
+        state_word(volume), f"{old} / {whole(rpo)}",
         short_time(last["time"] if last else None, now), _next(volume, now),
         active(running) if running else _last(volume.get("last_run")), fill,
         str(volume.get("points", "-")),

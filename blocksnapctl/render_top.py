@@ -34,7 +34,8 @@ def page(
     zone: tzinfo | None = UTC,
 ) -> str:
     """Return ``lines`` lines of at most ``columns`` characters; ``events`` come oldest first."""
-    now, volumes = parse_time(found["now"]).astimezone(zone), sorted(found["volumes"], key=_worst)
+    now, volumes = parse_time(found["now"]).astimezone(zone), render.named(found["volumes"])
+    volumes.sort(key=_worst)
     head: list[_Line] = [(line, "") for line in [*render.heading(found), ""]]
     told: list[_Line] = [(render.event(event, now, colour=False), "") for event in events]
     room = lines - len(head) - min(len(told), _EVENTS_MIN) - 2  # the foot, and a line before events

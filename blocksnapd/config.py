@@ -203,17 +203,18 @@ class _VolumeBuilder:
         if rpo < settings.every:
             every = format_duration(settings.every)
             self._complain(name, "rpo", f"is shorter than the {every} between points of {name}")
-        target = self._target(name, settings.targets)
+        targets = self._targets(name, settings.targets)
         cow = self._cow(name, settings.cow) if driver == "lvm" else None
         if driver == "scan" and isinstance(raw, dict) and "cow" in raw:
             self._complain(name, "cow", "means nothing for driver 'scan': it takes no snapshot")
-        if target is None or (driver == "lvm" and cow is None):
+        if not targets or (driver == "lvm" and cow is None):
             return None
+        kept = self._retentions(name, settings.retention, targets)
         return Volume(
-            name=name, driver=driver, target=target, every_s=settings.every, rpo_s=rpo, cow=cow,
+            name=name, driver=driver, target=targets[0], every_s=settings.every, rpo_s=rpo, cow=cow,
             retry=settings.retry, block_size=settings.block_size,
             compression=settings.compression,
-            retention=self._retention(name, settings.retention, target), verify=settings.verify,
+            retention=kept.pop(targets[0]), further=kept, verify=settings.verify,
             drill=self._drill(name, settings.drill),
             hooks=self._hooks(name, driver, settings.hooks),
         )  # fmt: skip
@@ -230,20 +231,32 @@ class _VolumeBuilder:
         except ValidationError:
             return None  # the defaults are wrong, which was said
 
-    def _target(self, name: str, wanted: tuple[str, ...]) -> str | None:
-        if len(wanted) > 1:
-            self._complain(name, "targets", "names several; this version ships to one")
-            return None
-        chosen = wanted[0] if wanted else next(iter(self.targets), None)
+    def _targets(self, name: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the targets' names, none twice; empty after a complaint."""
+        chosen = wanted or tuple(self.targets)[:1]
         if not wanted and len(self.targets) != 1:
             said = "is missing: say which" if self.targets else "has nothing to name: write"
             self._complain(name, "targets", f"{said} [target.NAME] to ship to")
-            return None
-        if chosen not in self.document.table("target"):
-            near = did_you_mean(str(chosen), self.targets)
-            self._complain(name, "targets", f"names '{chosen}', which is no target{near}")
-            return None
+            return ()
+        for target in chosen:
+            if target not in self.document.table("target"):
+                near = did_you_mean(target, self.targets)
+                self._complain(name, "targets", f"names '{target}', which is no target{near}")
+                return ()
+            if chosen.count(target) > 1:
+                self._complain(name, "targets", f"names '{target}' twice")
+                return ()
         return chosen
+
+    def _retentions(
+        self, name: str, wanted: str | dict[str, str] | None, targets: tuple[str, ...]
+    ) -> dict[str, Retention | None]:
+        """Return what is kept at each target."""
+        if isinstance(wanted, dict):
+            for target in wanted.keys() - set(targets):
+                self._complain(name, "retention", f"is for '{target}', which is no target of it")
+            return {t: self._retention(name, wanted.get(t), t) for t in targets}
+        return {target: self._retention(name, wanted, target) for target in targets}
 
     def _retention(self, name: str, wanted: str | None, target: str) -> Retention | None:
         if wanted is None or wanted == NO_RETENTION:

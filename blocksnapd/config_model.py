@@ -226,13 +226,16 @@ class Hook(Frozen):
 
 
 class Settings(Frozen):
-    """What ``[defaults]`` and a volume's own table may say."""
+    """What ``[defaults]`` and a volume's own table may say.
+
+    ``retention`` names what is kept at every target, or by the name of each.
+    """
 
     driver: Driver | None = None
     every: Annotated[Duration, Field(ge=1)] = 300.0
     rpo: Duration | None = None
     targets: tuple[str, ...] = Field(default=(), strict=False)
-    retention: str | None = None
+    retention: str | dict[str, str] | None = None
     verify: Verify = Verify()
     cow: CowSettings = CowSettings()
     retry: Retry = Retry()
@@ -243,9 +246,10 @@ class Settings(Frozen):
 
 
 class Volume(Frozen):
-    """One protected volume, finished.
+    """One protected volume and one target of it, finished.
 
     ``cow`` is None for the driver ``scan``; ``retention`` None: every point is kept for ever.
+    ``further`` are its other targets, each with what is kept there: see ``lanes``.
     """
 
     name: str
@@ -261,6 +265,29 @@ class Volume(Frozen):
     verify: Verify = Verify()
     drill: Drill | None = None
     hooks: tuple[Hook, ...] = ()
+    further: dict[str, Retention | None] = Field(default={})
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of all its targets."""
+        return (self.target, *self.further)
+
+    @property
+    def lanes(self) -> tuple[Volume, ...]:
+        """The volume once for each of its targets, in the order of the configuration."""
+        kept = {self.target: self.retention, **self.further}
+        return tuple(
+            self.model_copy(update={
+                "target": target, "retention": retention,
+                "further": {other: r for other, r in kept.items() if other != target},
+            })
+            for target, retention in kept.items()
+        )  # fmt: skip
+
+    @property
+    def label(self) -> str:
+        """What tells this volume and target from all others: its name where it has one target."""
+        return f"{self.name} → {self.target}" if self.further else self.name
 
     @property
     def device(self) -> str:
@@ -307,3 +334,8 @@ class Config(Frozen):
     cow: dict[str, CowSpace]
     volumes: dict[str, Volume]
     exports: dict[str, Export] = Field(default={})
+
+    @property
+    def lanes(self) -> tuple[Volume, ...]:
+        """Every volume once for each of its targets."""
+        return tuple(lane for volume in self.volumes.values() for lane in volume.lanes)

@@ -14,6 +14,7 @@ import math
 import os
 import signal
 import threading
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from blocksnapd.control.server import ControlServer
 from blocksnapd.cycle.hook_journal import HookJournal
 from blocksnapd.cycle.hook_runner import HookRunner
 from blocksnapd.cycle.lvm import Lvm
+from blocksnapd.cycle.shared_snapshots import SharedSnapshots
 from blocksnapd.errors import BlocksnapError, HostError
 from blocksnapd.maintain.prune import Pruner
 from blocksnapd.maintain.verify_runs import VerifyRuns
@@ -39,8 +41,10 @@ from blocksnapd.service.drill_task import DrillTask
 from blocksnapd.service.export_task import ExportTask
 from blocksnapd.service.hooks import VolumeHooks
 from blocksnapd.service.host_operations import HostOperations
+from blocksnapd.service.lane_hooks import LaneHooks
+from blocksnapd.service.lane_state import state_directory
 from blocksnapd.service.maintenance import MaintenanceTask
-from blocksnapd.service.opening import VolumeOpener, state_directory
+from blocksnapd.service.opening import VolumeOpener
 from blocksnapd.service.pausing import Pausing
 from blocksnapd.service.plans import PlanBook
 from blocksnapd.service.prune_answers import Pruners
@@ -58,9 +62,9 @@ from blocksnapd.units import format_count
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from blocksnapd.config import Config
+    from blocksnapd.config import Config, Volume
     from blocksnapd.control.access import Access
     from blocksnapd.control.operations import Operations
     from blocksnapd.store.keys import MaintenanceKey
@@ -88,7 +92,7 @@ async def run_daemon(config: Config) -> None:
 
 async def _run_daemon(config: Config) -> None:
     # Threads that hang at a disk or target must leave enough for all that still can work.
-    threads = ThreadPoolExecutor(8 + 4 * len(config.volumes), "blocksnap")
+    threads = ThreadPoolExecutor(8 + 4 * len(config.lanes), "blocksnap")
     asyncio.get_running_loop().set_default_executor(threads)
     stop = _stop_signal()
     clock = SystemClock()
@@ -101,7 +105,7 @@ async def _run_daemon(config: Config) -> None:
     history = RunHistory(os.path.join(config.daemon.state_dir, run_history.FILE_NAME))
     book = RunBook(clock, past=await asyncio.to_thread(history.load), ended=history.note)
     make = _task_maker(config, book=book, metrics=metrics, events=events, clock=clock)
-    tasks = {name: make(config, name) for name in config.volumes}
+    tasks = {label: t for name in config.volumes for label, t in make(config, name).items()}
     targets = TargetWatch(config.targets, metrics, clock)
     plans = PlanBook(os.path.join(config.daemon.state_dir, "plans"))
     pruning = Pruning(plans, book, say=events.say, metrics=metrics)
@@ -136,8 +140,11 @@ async def _run_daemon(config: Config) -> None:
         async with supervisor:
             supervisor.eternal("events", events.write_forever())
             supervisor.eternal("run history", history.write_forever())
-            opening = [supervisor.passing(f"open {n}", t.open()) for n, t in tasks.items()]
-            await _wait_until_open(opening)
+            opening: defaultdict[str, list[asyncio.Task[None]]] = defaultdict(list)
+            for label, task in tasks.items():
+                begun = supervisor.passing(f"open {label}", task.open())
+                opening[task.settings.name].append(begun)
+            await _wait_until_open(opening.values())
             supervisor.eternal("event loop", loop_lag.watch(clock, metrics.loop_lag))
             supervisor.eternal("targets", targets.run())
             supervisor.eternal("maintenance", maintenance.run())
@@ -264,38 +271,63 @@ async def _serve_metrics(
 
 def _task_maker(
     config: Config, *, book: RunBook, metrics: Metrics, events: EventLog, clock: SystemClock
-) -> Callable[[Config, str], VolumeTask]:
-    """Return what makes the task of a volume, at start and after a reload."""
-    slots, lvm = asyncio.Semaphore(config.daemon.max_parallel_runs), Lvm()
-    runner = HookRunner()
+) -> Callable[[Config, str], dict[str, VolumeTask]]:
+    """Return what makes the tasks of a volume, one a target, at start and after a reload."""
+    # A slow target of a volume that has others takes none of the places that these wait for.
+    places: defaultdict[str, asyncio.Semaphore] = defaultdict(
+        lambda: asyncio.Semaphore(config.daemon.max_parallel_runs)
+    )
+    runner, lvm = HookRunner(), Lvm()
 
-    def make(config: Config, name: str) -> VolumeTask:
-        settings = config.volumes[name]
+    def make(config: Config, name: str) -> dict[str, VolumeTask]:
+        volume, directory = config.volumes[name], state_directory(config, name)
         freezes = [v.cow.freeze_max_s for v in config.volumes.values() if v.cow]
         lvm.suspend_s_max = max(freezes, default=2.0)
-        return VolumeTask(
-            settings,
-            VolumeOpener(config, settings, lvm=lvm, clock=clock, say=events.say),
-            book=book,
-            metrics=metrics,
-            say=events.say,
-            clock=clock,
-            slots=slots,
-            pausing=Pausing(name, os.path.join(state_directory(config, name), "paused"), clock),
-            hooks=VolumeHooks(
-                settings, runner, HookJournal(state_directory(config, name)), metrics, events.say
-            ),
-        )
+        pausing = Pausing(name, os.path.join(directory, "paused"), clock)
+        hooks = VolumeHooks(volume, runner, HookJournal(directory), metrics, events.say)
+        shared = _shared(volume, directory, events, clock)
+        tasks = {}
+        for lane in volume.lanes:
+            own = LaneHooks(hooks, shared) if shared is not None else None
+            tasks[lane.label] = VolumeTask(
+                lane,
+                VolumeOpener(
+                    config, lane, lvm=lvm, clock=clock, say=events.say, shared=shared, hooks=own
+                ),
+                book=book, metrics=metrics, say=events.say, clock=clock,
+                slots=places[lane.target if lane.further else ""],
+                pausing=pausing, hooks=own or hooks,
+            )  # fmt: skip
+        return tasks
 
     return make
 
 
-async def _wait_until_open(opening: list[asyncio.Task[None]]) -> None:
+def _shared(
+    volume: Volume, directory: str, events: EventLog, clock: SystemClock
+) -> SharedSnapshots | None:
+    """Return what the targets of ``volume`` share; None: it has one, or takes no snapshots."""
+    if not volume.further or volume.cow is None:
+        return None
+
+    def tell(kind: str, message: str) -> None:
+        events.say(kind, f"{volume.name}: {message}", severity="error", volume=volume.name)
+
+    return SharedSnapshots(
+        directory, volume.targets, every_s=volume.every_s, clock=clock, tell=tell
+    )
+
+
+async def _wait_until_open(opening: Iterable[list[asyncio.Task[None]]]) -> None:
+    """Wait a while until every volume has opened for one of its targets, or failed to."""
     notify.status("repairing what a crash may have left")
     notify.extend_timeout(2 * OPEN_S_MAX)
-    if opening:
-        _, late = await asyncio.wait(opening, timeout=OPEN_S_MAX)
-        for straggler in late:
+    now = asyncio.get_running_loop().time
+    end = now() + OPEN_S_MAX
+    for lanes in opening:
+        left_s = max(0.0, end - now())
+        done, late = await asyncio.wait(lanes, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        for straggler in () if done else late:
             log.warning("%s takes long: does its target answer?", straggler.get_name())
 
 
@@ -321,8 +353,8 @@ async def _stop_volumes(reloader: Reloader) -> None:
 
 def _has_point(tasks: dict[str, VolumeTask]) -> Callable[[str], bool]:
     def check(name: str) -> bool:
-        opened = tasks[name].opened if name in tasks else None
-        return opened is not None and opened.catalogue.newest() is not None
+        opened = [task.opened for task in tasks.values() if task.settings.name == name]
+        return any(parts is not None and parts.catalogue.newest() is not None for parts in opened)
 
     return check
 

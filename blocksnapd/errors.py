@@ -9,6 +9,7 @@
     │  └─ PairingError             a pairing code was wrong, used up or too old
     ├─ BusyError                   something else is at work: wait and retry
     ├─ CancelledRunError           the operator cancelled the run
+    │  └─ SupersededError          its snapshot went for another target: it goes on by itself
     ├─ HookError                   a hook failed that the operator wants no point without
     ├─ HookSkipError               a hook asked to skip this run
     ├─ DrillFailedError            a drill found something: the operator looks at the point
@@ -128,6 +129,13 @@ class CancelledRunError(BlocksnapError):
 
     code = "E-CANCELLED"
     exit_code = 130
+
+
+class SupersededError(CancelledRunError):
+    """A target's snapshot was given up for another target; the run is made again by itself."""
+
+    code = "E-SUPERSEDED"
+    retryable = True
 
 
 class HookError(BlocksnapError):

@@ -47,7 +47,7 @@ class Metrics:
         self._start({"target": tuple(config.targets)})
         for name, space in config.cow.items():
             self._gauges["cow_disk_reserve_bytes"].labels(name).set(space.reserve)
-        for volume in config.volumes.values():
+        for volume in config.lanes:
             self._start({"volume": (volume.name,), "target": (volume.target,)})
             names = tuple(hook.name for hook in volume.hooks)
             self._start({"volume": (volume.name,), "hook": names})

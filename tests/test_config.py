@@ -143,6 +143,26 @@ def test_retention(tmp_path: Path) -> None:
     assert config.volumes["vg0/tmp"].retention is None
 
 
+def test_several_targets_each_with_its_retention(tmp_path: Path) -> None:
+    text = GOOD.replace("near.key", 'near.key"\nmaintenance_key = "/etc/blocksnap/m.key')
+    far = '[target.far]\nurl = "/far"\nsource_key = "/k"\n'
+    text = text.replace("[cow.spare]", f"{far}[cow.spare]") + "targets = ['far', 'near']\n"
+    config = read(tmp_path, text)
+    volume = config.volumes["vg0/home"]
+    assert volume.targets == ("far", "near")
+    assert [lane.label for lane in config.lanes] == ["vg0/home → far", "vg0/home → near"]
+    kept = "retention = { near = 'short' }\n"
+    config = read(tmp_path, text + kept, keep="schema = 1\n" + RETENTION)
+    far_lane, near = config.lanes
+    assert (far_lane.target, far_lane.retention, near.target) == ("far", None, "near")
+    assert near.retention is not None
+    assert (near.targets, far_lane.targets) == (("near", "far"), ("far", "near"))
+    said = complaint(tmp_path, text + "retention = { nea = 'short' }\n")
+    assert "retention is for 'nea', which is no target of it" in said
+    said = complaint(tmp_path, text + "retention = 'short'\n")
+    assert "[target.far] has no maintenance_key" in said
+
+
 def test_without_a_word_every_point_is_kept(tmp_path: Path) -> None:
     assert read(tmp_path, GOOD).volumes["vg0/home"].retention is None
 
@@ -294,7 +314,7 @@ BAD = [
     ("retry = { first = '1 x' }", "b.toml:12: volume.\"vg0/home\".retry.first '1 x' is not a"),
     ("retry.frist = '1s'", "retry.frist is not a key of blocksnap; did you mean 'first'?"),
     ("targets = ['neer']", "targets names 'neer', which is no target; did you mean 'near'?"),
-    ("targets = ['near', 'far']", "targets names several; this version ships to one"),
+    ("targets = ['near', 'near']", "targets names 'near' twice"),
     ("targets = 'near'", "targets must be a list"),
     ("[target.t]\nurl = '/x'\nsource_key = '/k'\nbandwidth = '40 MiB'",
      "bandwidth.limit '40 MiB' is not a rate; write it like '40 MiB/s'"),

@@ -12,7 +12,7 @@ line client imports it and starts in a blink.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Literal, NotRequired, TypedDict
 
 from blocksnapd.control.cow_messages import CowUse  # noqa: TC001 - schemas are made of it
 from blocksnapd.control.pause_messages import Paused  # noqa: TC001 - schemas are made of it
@@ -142,6 +142,7 @@ class Policy(TypedDict, total=False):
 class RunRequest(TypedDict, total=False):
     """POST /v1/runs. ``to`` is absolute; ``overwrite`` says the operator agreed to lose it.
 
+    ``target`` is one of several of a volume; left out: a cycle for each, a prune at the first.
     ``share``, from 0 to 1, is how much of the data a verification reads; left out: all of it.
     ``policy`` is for whoever prunes a repository without a configuration. An export is at the
     socket ``unix`` or the address ``listen``, of ``point`` or of all; its files are for TLS, and
@@ -152,6 +153,7 @@ class RunRequest(TypedDict, total=False):
 
     kind: RunKind
     volume: str
+    target: str
     point: str
     to: str
     tags: list[str]
@@ -231,11 +233,15 @@ class Run(TypedDict, total=False):
 
 
 class Started(TypedDict):
-    """Reply to POST /v1/runs; ``joined`` when such a run was under way already."""
+    """Reply to POST /v1/runs; ``joined`` when such a run was under way already.
+
+    ``others`` are the runs to a volume's further targets.
+    """
 
     schema: int
     id: str
     joined: bool
+    others: NotRequired[list[str]]
 
 
 class PlannedPoint(TypedDict, total=False):

@@ -87,6 +87,7 @@ class RunBody(_Body):
 
     kind: RunKind
     volume: _Name | None = None
+    target: _Name | None = None
     point: _Name | None = None
     to: _Path | None = None
     tags: Annotated[list[_Tag], Field(max_length=TAGS_MAX)] | None = None
@@ -123,14 +124,14 @@ NEEDED = {
     "copy": ("point", "path", "to"), "drill": (),
 }  # fmt: skip
 ALLOWED = {
-    "cycle": {"volume", "tags", "full", "lease"},
-    "in-place": {"point", "daemon", "merge"},
+    "cycle": {"volume", "target", "tags", "full", "lease"},
+    "in-place": {"point", "daemon", "target", "merge"},
     "view": {"point", "daemon", "writable"},
     "drill": {"point", "volume", "check", "scratch", "restores"},
     "copy": {"point", "path", "part", "to", "recursive", "overwrite"},
     "restore": {"point", "to", "overwrite", "new", "dry_run", "allow_damaged", "damaged_list"},
     "verify": {"volume", "point", "share"},
-    "prune": {"volume", "dry_run", "policy"},
+    "prune": {"volume", "target", "dry_run", "policy"},
     "export": {
         "point",
         "unix",

@@ -3,6 +3,7 @@
     p51d9a0               the start of a point's id
     latest:vg0/home       the newest point of a volume; vg0/home@latest is the same
     vg0/home@TIME         the newest point not after TIME
+    …#TARGET              the same of one target alone, where a volume has several
 
 TIME is ISO 8601, ``2026-11-22T14:05`` or with seconds, with a space for the ``T``, with a zone
 or without; without one it is UTC, and the answer's ``note`` says so.
@@ -39,6 +40,7 @@ def resolve(selector: str, points: Sequence[Point]) -> Point:
         raise UsageError(
             "an empty or endless text names no point", effect=_NOTHING, hint=_LIST_HINT
         )
+    selector, points = _at_target(selector, points)
     if selector.startswith("latest:"):
         return _newest(selector.removeprefix("latest:"), points)
     volume, at, moment = selector.rpartition("@")
@@ -65,6 +67,12 @@ def resolve_any(selector: str, kept: Sequence[Point], forgotten: Sequence[Point]
     return {**found, "note": f"{found['id']} is forgotten; it can be brought back until {until}."}
 
 
+def _at_target(selector: str, points: Sequence[Point]) -> tuple[str, Sequence[Point]]:
+    rest, mark, target = selector.rpartition("#")
+    there = [p for p in points if p.get("target") == target]
+    return (rest, there) if mark and there else (selector, points)
+
+
 def _of(volume: str, points: Sequence[Point]) -> list[Point]:
     found = sorted((p for p in points if p["volume"] == volume), key=lambda p: p["seq"])
     if not found:
@@ -78,7 +86,8 @@ def _of(volume: str, points: Sequence[Point]) -> list[Point]:
 
 
 def _newest(volume: str, points: Sequence[Point]) -> Point:
-    return _of(volume, points)[-1]
+    newest = {p.get("target"): p for p in _of(volume, points)}
+    return max(newest.values(), key=lambda p: parse_time(p["time"]))
 
 
 def _by_prefix(prefix: str, points: Sequence[Point]) -> Point:

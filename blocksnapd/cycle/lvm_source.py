@@ -183,6 +183,10 @@ class LvmSource:
         async with self._lvm.lock(self.volume.vg):
             await self._remove(point_id)
 
+    def let_go(self, snapshot_id: str) -> None:
+        """Close whatever is held open of a snapshot, so that it can be removed."""
+        self._content.close(snapshot_id)
+
     def cow_use(self, point_id: str) -> tuple[int, int] | None:
         """Return (used, size) in bytes by ioctl; None when the snapshot is not whole or gone."""
         return self._content.cow_use(point_id)

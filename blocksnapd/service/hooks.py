@@ -28,10 +28,23 @@ if TYPE_CHECKING:
     from blocksnapd.errors import BlocksnapError
     from blocksnapd.metrics import Metrics
     from blocksnapd.model import Taken
+    from blocksnapd.pipeline import Hooks
     from blocksnapd.service.reporting import CycleReporter, Say
     from blocksnapd.service.runs import LiveRun
 
     Tell: TypeAlias = Callable[[str, str], None]
+
+    class TaskHooks(Protocol):
+        """The hooks as the task of a volume, or of one of its targets, knows them."""
+
+        async def settle(self) -> None:
+            """Run what is owed since a run that did not get so far; never raises."""
+
+        def of(self, run: LiveRun, reporter: CycleReporter) -> Hooks:
+            """Return the hooks as one cycle sees them."""
+
+        async def failed(self, run: LiveRun, error: BlocksnapError) -> None:
+            """Run what is for a run that failed."""
 
     class Runner(Protocol):
         """Runs one hook; ``cycle.hook_runner`` has the real one."""
@@ -135,7 +148,7 @@ class VolumeHooks:
         """Return what every hook of a run is told."""
         return {
             "VOLUME": self._settings.name, "DEVICE": self._settings.device,
-            "TARGET": self._settings.target, "RUN": run.run_id,
+            "TARGET": run.target or self._settings.target, "RUN": run.run_id,
         }  # fmt: skip
 
     async def _read(self) -> None:

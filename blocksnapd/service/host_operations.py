@@ -119,7 +119,7 @@ class HostOperations(RunAnswers, PruneAnswers, DrillAnswers, MapAnswers):
         Raises:
             StoreError: none of them could be opened, so what points there are is not known.
         """
-        tasks = [self._task(volume)] if volume is not None else list(self._tasks.values())
+        tasks = self._lanes(volume) if volume is not None else list(self._tasks.values())
         opened = [t.opened for t in tasks if t.opened]
         if tasks and not opened:
             raise _unknown_points(tasks[0])
@@ -130,10 +130,23 @@ class HostOperations(RunAnswers, PruneAnswers, DrillAnswers, MapAnswers):
         ]  # fmt: skip
 
     async def point(self, selector: str) -> Point:
-        """Return the one point that ``selector`` names."""
+        """Return the one point that ``selector`` names.
+
+        Of a volume with several targets at one that answers, if there is: a ``note`` then tells of
+        a better one at a target that does not.
+        """
         found = await self.points(None, with_forgotten=True)
-        kept = [p for p in found if "forgotten" not in p]
-        return resolve_any(selector, kept, [p for p in found if "forgotten" in p])
+        best = _resolved(selector, found)
+        down = {t["name"] for t in self._targets.messages() if t["up"] is False}
+        if best["target"] not in down or best["id"].startswith(selector):
+            return best
+        others = [p for p in found if p["volume"] == best["volume"] and p["target"] not in down]
+        try:
+            near = _resolved(selector, others)
+        except BlocksnapError:
+            return best
+        said = f"{best['target']} does not answer; it has {best['id']} of {best['time']}."
+        return {**near, "note": f"{near.get('note', '')} {said}".strip()}
 
     async def files(
         self,
@@ -148,9 +161,9 @@ class HostOperations(RunAnswers, PruneAnswers, DrillAnswers, MapAnswers):
         )
         yield {}
 
-    async def place_of(self, volume: str) -> Place:
+    async def place_of(self, volume: str, target: str = "") -> Place:
         """Return where the points of a configured volume are pruned."""
-        task = self._task(volume)
+        task = self._task(volume, target)
         settings, opened = task.settings, task.opened
         if opened is None:
             raise _unknown_points(task)
@@ -165,11 +178,12 @@ class HostOperations(RunAnswers, PruneAnswers, DrillAnswers, MapAnswers):
 
     async def refresh(self, target: str) -> None:
         """Learn what maintaining ``target``, by another process, changed; trouble is logged."""
-        for name, task in tuple(self._tasks.items()):
+        for task in tuple(self._tasks.values()):
+            name = task.settings.name
             if task.settings.target != target or task.opened is None:
                 continue
             try:
-                await self._pruning.look(await self.place_of(name))
+                await self._pruning.look(await self.place_of(name, target))
             except BlocksnapError as error:
                 log.warning("%s: listings may be out of date: %s", name, error.sentences())
 
@@ -190,11 +204,22 @@ class HostOperations(RunAnswers, PruneAnswers, DrillAnswers, MapAnswers):
                 effect="Whoever takes this host over can't read its history through the daemon.",
                 hint="Use blocksnapctl with --key FILE: it reads the repository itself.",
             )
-        tags = tuple(request.get("tags", ()))
-        run, joined = self._task(request.get("volume", "")).ask(
-            tags=tags, full=request.get("full", False), who=who, lease=request.get("lease", "")
-        )
-        return {"schema": SCHEMA, "id": run.run_id, "joined": joined}
+        return self._start_cycles(request, who)
+
+    def _start_cycles(self, request: RunRequest, who: Who) -> Started:
+        """Ask for a point at each target of a volume, or at the one that is named."""
+        tags, asked = tuple(request.get("tags", ())), []
+        for task in self._lanes(request.get("volume", ""), request.get("target", "")):
+            run, joined = task.ask(
+                tags=tags, full=request.get("full", False), who=who, lease=request.get("lease", "")
+            )
+            asked.append((run.run_id, joined))
+        started: Started = {
+            "schema": SCHEMA, "id": asked[0][0], "joined": any(joined for _, joined in asked),
+        }  # fmt: skip
+        if len(asked) > 1:
+            started["others"] = [run_id for run_id, _ in asked[1:]]
+        return started
 
     async def pause(self, volume: str, request: PauseRequest, who: Who) -> VolumeStatus:
         """Start no run of a volume by itself any more."""
@@ -208,7 +233,8 @@ class HostOperations(RunAnswers, PruneAnswers, DrillAnswers, MapAnswers):
         """Let the schedule of a volume go on."""
         task = self._task(volume)
         await asyncio.to_thread(task.pausing.resume, force=request.get("force", False))
-        task.wake()
+        for lane in self._lanes(volume):
+            lane.wake()
         return self._volume_status(task)
 
     async def in_place(self, volume: str, request: InPlaceRequest, who: Who) -> Paused:
@@ -244,23 +270,39 @@ class HostOperations(RunAnswers, PruneAnswers, DrillAnswers, MapAnswers):
         """Say whether start-up is behind us."""
         return self.is_ready
 
-    def _task(self, name: str) -> VolumeTask:
+    def _task(self, name: str, target: str = "") -> VolumeTask:
+        """Return the task of a volume's target: of the one named, or the first that is open."""
+        lanes = self._lanes(name, target)
+        return next((task for task in lanes if task.opened is not None), lanes[0])
+
+    def _lanes(self, name: str, target: str = "") -> list[VolumeTask]:
+        """Return the tasks of all targets of a volume, or of one; never none."""
         if not name:
             raise UsageError(
                 "no volume was named", effect="Nothing was done.",
-                hint="Name one of: " + ", ".join(self._tasks),
+                hint="Name one of: " + ", ".join(self._names()),
             )  # fmt: skip
-        try:
-            return self._tasks[name]
-        except KeyError:
+        lanes = [task for task in self._tasks.values() if task.settings.name == name]
+        if not lanes:
             raise NotFoundError(
                 f"no volume {name!r} is configured",
                 effect="Nothing was done.",
-                hint="Configured are: " + (", ".join(self._tasks) or "none"),
-            ) from None
+                hint="Configured are: " + (", ".join(self._names()) or "none"),
+            )
+        found = [task for task in lanes if target in ("", task.settings.target)]
+        if not found:
+            raise NotFoundError(
+                f"{name} has no target {target!r}",
+                effect="Nothing was done.",
+                hint="It has: " + ", ".join(task.settings.target for task in lanes),
+            )
+        return found
+
+    def _names(self) -> list[str]:
+        return list(dict.fromkeys(task.settings.name for task in self._tasks.values()))
 
     def _volume_status(self, task: VolumeTask) -> VolumeStatus:
-        name = task.settings.name
+        name, target = task.settings.name, task.settings.target
         catalogue = task.opened.catalogue if task.opened else None
         newest = catalogue.newest() if catalogue else None
         return volume_status(
@@ -273,10 +315,15 @@ class HostOperations(RunAnswers, PruneAnswers, DrillAnswers, MapAnswers):
             failures=task.failures,
             causes=[c for c in (task.pausing.problem(), task.cause, task.suspect) if c],
             cow=task.cow_watch.use,
-            active=self._book.active("cycle", name),
-            last=self._book.last(name),
+            active=self._book.active("cycle", name, target),
+            last=self._book.last(name, target),
             paused=task.pausing.message(),
         )
+
+
+def _resolved(selector: str, points: list[Point]) -> Point:
+    kept = [p for p in points if "forgotten" not in p]
+    return resolve_any(selector, kept, [p for p in points if "forgotten" in p])
 
 
 def _unknown_points(task: VolumeTask) -> StoreError:

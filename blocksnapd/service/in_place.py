@@ -71,7 +71,7 @@ async def in_place(request: RunRequest, points: WorkerPoints) -> Job:
 
     async def work(beside: Beside) -> None:
         restore = _InPlace(points, beside.point, beside.run, beside.stop)
-        restore.merges = request.get("merge", False)
+        restore.merges, restore.target = request.get("merge", False), request.get("target", "")
         await restore.run(beside.daemon)
 
     return await job_beside(request, points, work)
@@ -90,6 +90,7 @@ class _InPlace:
         self._is_written = False
         self._merge = Merge(Lvm(), self._volume, wanted.facts.point_id, run, stop)
         self.merges = False
+        self.target = ""  # the daemon's name of where the safety point goes, if it has several
 
     async def run(self, daemon: DaemonClient) -> None:
         """Do it all; what it leaves when it fails is in the error."""
@@ -136,6 +137,8 @@ class _InPlace:
         request = {
             "kind": "cycle", "volume": self._name, "tags": [SAFETY_TAG], "lease": self._lease,
         }  # fmt: skip
+        if self.target:
+            request["target"] = self.target
         while True:
             started = await daemon.post("runs", body=request)
             ended = await self._wait(daemon, str(started["id"]))

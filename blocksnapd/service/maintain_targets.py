@@ -90,7 +90,7 @@ def maintain_place(place: Place, *, as_json: bool, now: Callable[[], float] = ti
 
 def _place_of(config: Config, name: str, target: Target) -> Place:
     assert target.maintenance_key is not None
-    configured = {v.name: v for v in config.volumes.values() if v.target == name}
+    configured = {v.name: v for v in config.lanes if v.target == name}
     return Place(
         target.url, target.access, target.maintenance_key,
         lambda volume: orders_for(configured.get(volume)),

@@ -21,7 +21,7 @@ class MapAnswers(ABC):
         self._drawing = False
 
     @abstractmethod
-    async def place_of(self, volume: str) -> Place:
+    async def place_of(self, volume: str, target: str = "") -> Place:
         """Return where the points of ``volume`` are; see ``PruneAnswers``."""
 
     async def change_map(self, volume: str, query: MapQuery) -> ChangeMap:

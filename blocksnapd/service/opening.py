@@ -8,11 +8,11 @@ import re
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from blocksnapd.cycle import cow_space, view_device
 from blocksnapd.cycle.dm_ioctl import Control
 from blocksnapd.cycle.journal import Journal
+from blocksnapd.cycle.lane_source import LaneSource
 from blocksnapd.cycle.lvm_source import CowPlace, LvmSource
 from blocksnapd.cycle.scan_source import ScanSource
 from blocksnapd.errors import BlocksnapError, ConfigError, StateError
@@ -21,6 +21,7 @@ from blocksnapd.parse.extents import merge_chunks
 from blocksnapd.receiver_url import is_receiver
 from blocksnapd.runtime import durable
 from blocksnapd.service.catalogue import Catalogue, Marks
+from blocksnapd.service.lane_state import lane_directory, state_directory
 from blocksnapd.service.opened import Opened
 from blocksnapd.service.prune_answers import Pruners
 from blocksnapd.ship.fingerprints import FingerprintStore
@@ -32,30 +33,42 @@ if TYPE_CHECKING:
     from blocksnapd.config import CowSpace as SpaceSettings
     from blocksnapd.config import Volume as Settings
     from blocksnapd.cycle.lvm import Lvm
+    from blocksnapd.cycle.shared_snapshots import SharedSnapshots
     from blocksnapd.model import PointHead
     from blocksnapd.ports import ChangeSource, Clock
+    from blocksnapd.service.lane_hooks import LaneHooks
     from blocksnapd.service.reporting import Say
 
 
 @dataclass(frozen=True, slots=True)
 class LvmWatch:
-    """Looks at an LVM volume's COW space by ioctl and statvfs."""
+    """Looks at an LVM volume's COW space by ioctl and statvfs.
+
+    ``lane`` knows which snapshot a point's is where several targets share them.
+    """
 
     source: LvmSource
     space: SpaceSettings
     lvm: Lvm
+    lane: LaneSource | None = None
 
     def cow_use(self, point_id: str) -> tuple[int, int] | None:
         """Return (bytes used, size) of the snapshot's COW device; None: it has none."""
-        return self.source.cow_use(point_id)
+        snapshot_id = self._snapshot(point_id)
+        return self.source.cow_use(snapshot_id) if snapshot_id else None
 
     def is_given_up(self, point_id: str) -> bool:
         """Return whether the kernel gave the snapshot up."""
-        return self.source.is_given_up(point_id)
+        snapshot_id = self._snapshot(point_id)
+        return bool(snapshot_id) and self.source.is_given_up(snapshot_id)
 
     async def grow(self, point_id: str, rate: float) -> int:
         """Make the COW device larger, within its limits; return by how many bytes."""
-        return await self.source.grow(point_id, rate)
+        snapshot_id = self._snapshot(point_id)
+        return await self.source.grow(snapshot_id, rate) if snapshot_id else 0
+
+    def _snapshot(self, point_id: str) -> str:
+        return self.lane.at(point_id) if self.lane is not None else point_id
 
     def disk_room(self) -> tuple[int, int] | None:
         """Return (bytes free, reserve) of the disk under the COW space."""
@@ -72,17 +85,22 @@ class LvmWatch:
 
 
 class VolumeOpener:
-    """Opens one configured volume; tried again until everything is there."""
+    """Opens one configured volume; tried again until everything is there.
+
+    ``shared`` and ``hooks`` are there where it is for one of several targets.
+    """
 
     def __init__(
-        self, config: Config, settings: Settings, *, lvm: Lvm, clock: Clock, say: Say
-    ) -> None:
+        self, config: Config, settings: Settings, *, lvm: Lvm, clock: Clock, say: Say,
+        shared: SharedSnapshots | None = None, hooks: LaneHooks | None = None,
+    ) -> None:  # fmt: skip
         self._config = config
         self._settings = settings
         self._lvm = lvm
         self._clock = clock
         self._say = say
-        self._directory = state_directory(config, settings.name)
+        self._shared, self._hooks = shared, hooks
+        self._whole = state_directory(config, settings.name)
         self._pruners = Pruners(config.targets, clock)
 
     async def __call__(self) -> Opened:
@@ -91,11 +109,10 @@ class VolumeOpener:
         Raises:
             BlocksnapError: one of them is missing; it is tried again later.
         """
-        settings, directory = self._settings, self._directory
-        await asyncio.to_thread(durable.make_dirs, directory)
+        settings = self._settings
+        await asyncio.to_thread(durable.make_dirs, self._whole)
+        directory = await asyncio.to_thread(lane_directory, self._config, settings)
         source, watch = await self._source()
-        for done in await source.repair():
-            self._say("repaired", done, severity="warning", volume=settings.name, data={})
         view = await source.observe()
         target = self._config.targets[settings.target]
         repository = await asyncio.to_thread(
@@ -118,7 +135,7 @@ class VolumeOpener:
             source=source,
             store=repository,
             fingerprints=FingerprintStore(os.path.join(directory, "fingerprints")),
-            journal=await asyncio.to_thread(self._journal, view.volume_id),
+            journal=await asyncio.to_thread(self._journal, directory, view.volume_id),
             clock=self._clock,
             session_log=os.path.join(directory, "session"),
         )
@@ -140,7 +157,7 @@ class VolumeOpener:
 
     async def _source(self) -> tuple[ChangeSource, LvmWatch | None]:
         if self._settings.cow is None:
-            volume_id = await asyncio.to_thread(_scan_id, self._directory)
+            volume_id = await asyncio.to_thread(_scan_id, self._whole)
             return ScanSource(self._settings.name, volume_id, self._clock), None
         space = self._config.cow[self._settings.cow.space]
         await asyncio.to_thread(_check_device_mapper)
@@ -150,23 +167,36 @@ class VolumeOpener:
             chunk_size=cow.chunk_size, file=space.file, reserve=space.reserve, size=cow.size,
             grow_by=cow.grow_by, size_max=cow.size_max, pv_reserve=cow.reserve,
         )  # fmt: skip
-        source = LvmSource(
+        source = self._lvm_source(place)
+        if self._shared is None or self._hooks is None:
+            self._tell_repaired(await source.repair())
+            return source, LvmWatch(source, space, self._lvm)
+        self._tell_repaired(await self._shared.open(self._lvm_source(place)))
+        lane = LaneSource(self._shared, self._settings.target, source)
+        self._hooks.source = lane
+        return lane, LvmWatch(source, space, self._lvm, lane)
+
+    def _lvm_source(self, place: CowPlace) -> LvmSource:
+        return LvmSource(
             self._settings.name,
             lvm=self._lvm,
             place=place,
             open_cow=CowDevice,
             merge_chunks=merge_chunks,
         )
-        return source, LvmWatch(source, space, self._lvm)
 
-    def _journal(self, volume_id: str) -> Journal:
+    def _tell_repaired(self, done: list[str]) -> None:
+        for deed in done:
+            self._say("repaired", deed, severity="warning", volume=self._settings.name, data={})
+
+    def _journal(self, directory: str, volume_id: str) -> Journal:
         name = self._settings.name
         try:
-            return Journal.open(self._directory, volume_id=volume_id, volume_name=name)
+            return Journal.open(directory, volume_id=volume_id, volume_name=name)
         except StateError as error:
             self._say("journal-lost", error.sentences(), severity="error", volume=name, data={})
-            durable.remove(os.path.join(self._directory, "journal"))
-            return Journal.open(self._directory, volume_id=volume_id, volume_name=name)
+            durable.remove(os.path.join(directory, "journal"))
+            return Journal.open(directory, volume_id=volume_id, volume_name=name)
 
     def _check_block_size(self, newest: PointHead | None) -> None:
         size = newest.block_size if newest else self._settings.block_size
@@ -177,11 +207,6 @@ class VolumeOpener:
                 effect="It is not protected until this is corrected.",
                 hint=f"Set cow.chunk to {size} or more.",
             )
-
-
-def state_directory(config: Config, volume: str) -> str:
-    """Return where the state of ``volume`` lives."""
-    return os.path.join(config.daemon.state_dir, "volumes", quote(volume, safe=""))
 
 
 def as_cow_space(space: SpaceSettings) -> cow_space.CowSpace:

@@ -33,8 +33,8 @@ class PruneAnswers(ABC):
         """Return the one point that ``selector`` names."""
 
     @abstractmethod
-    async def place_of(self, volume: str) -> Place:
-        """Return where the points of ``volume`` are pruned.
+    async def place_of(self, volume: str, target: str = "") -> Place:
+        """Return where the points of ``volume`` are pruned, at a target if it has several.
 
         Raises:
             NotFoundError: there is no such volume. KeyMissingError: no key for that is at hand.
@@ -43,7 +43,7 @@ class PruneAnswers(ABC):
 
     async def start_prune(self, request: RunRequest, who: Who) -> Started:
         """Start a run of kind ``prune``."""
-        place = await self.place_of(request.get("volume", ""))
+        place = await self.place_of(request.get("volume", ""), request.get("target", ""))
         return self._pruning.start(place, request, who)
 
     async def plan(self, plan_id: str) -> Plan:
@@ -74,7 +74,7 @@ class PruneAnswers(ABC):
 
     async def _found(self, selector: str) -> tuple[Point, Place]:
         point = await self.point(selector)
-        return point, await self.place_of(point["volume"])
+        return point, await self.place_of(point["volume"], point["target"])
 
     def _now_us(self) -> int:
         return round(self._now() * SECOND_US)

@@ -114,7 +114,7 @@ class Pruning:
         return (await asyncio.to_thread(self._plans.get, plan_id, now_us=now_us)).message()
 
     async def apply(
-        self, plan_id: str, now_us: int, place_of: Callable[[str], Awaitable[Place]]
+        self, plan_id: str, now_us: int, place_of: Callable[[str, str], Awaitable[Place]]
     ) -> PlanMessage:
         """Do a plan, exactly it.
 
@@ -123,7 +123,7 @@ class Pruning:
             Otherwise as ``place_of``, and as the repository does.
         """
         kept = await asyncio.to_thread(self._plans.get, plan_id, now_us=now_us)
-        place = await place_of(kept.volume)
+        place = await place_of(kept.volume, kept.target)
         await self._change(place, lambda: place.pruner.apply(kept.plan))
         done = KeptPlan(kept.plan, kept.volume, kept.target, is_applied=True)
         await asyncio.to_thread(self._plans.keep, done, now_us=now_us)

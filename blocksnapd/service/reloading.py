@@ -58,8 +58,8 @@ class Reloader:
 
     Args:
         config: the one that holds at start.
-        tasks: the volumes' tasks, by name; changed here, and seen by whoever else has it.
-        make: makes the task of one configured volume.
+        tasks: the volumes' tasks, by label; changed here, and seen by whoever else has it.
+        make: makes the tasks of one configured volume, one for each of its targets.
         spawn: starts a named piece of work that may end.
         others: who else works by the configuration.
         metrics: learns of new volumes and targets, and whether the reload succeeded.
@@ -71,7 +71,7 @@ class Reloader:
         self,
         config: Config,
         tasks: dict[str, VolumeTask],
-        make: Callable[[Config, str], VolumeTask],
+        make: Callable[[Config, str], dict[str, VolumeTask]],
         spawn: Callable[[str, Coroutine[object, object, object]], asyncio.Task[None]],
         *,
         others: Sequence[Configured],
@@ -133,7 +133,8 @@ class Reloader:
         self._metrics.configure(new)
         for other in self._others:
             other.reconfigure(new)
-        waiting = [n for n in names if n in self._tasks and self._tasks[n].is_at_work]
+        at_work = {task.settings.name for task in self._tasks.values() if task.is_at_work}
+        waiting = [n for n in names if n in at_work]
         for name in names:
             self._spawn(f"reconfigure {name}", self._replace(name))
         self._say(
@@ -144,26 +145,33 @@ class Reloader:
         return {"schema": SCHEMA, "changed": changed, "waiting": waiting, "restart": restart}
 
     async def _replace(self, name: str) -> None:
-        """Put the task that the configuration asks for, if any, in the place of the old one."""
+        """Put the tasks that the configuration asks for, if any, in the place of the old ones."""
         async with self._locks.setdefault(name, asyncio.Lock()):
-            old, running = self._tasks.get(name), self._running.pop(name, None)
-            if old is not None:
-                old.retire()
-            if running is not None:
-                await asyncio.wait({running})
+            old = {label: t for label, t in self._tasks.items() if t.settings.name == name}
+            for task in old.values():
+                task.retire()
+            running = [r for label in old if (r := self._running.pop(label, None)) is not None]
+            if running:
+                await asyncio.wait(running)
             if name not in self.config.volumes:
-                self._tasks.pop(name, None)
+                self._swap(old, {})
                 self._metrics.configure(self.config)
             elif not self._is_ending:
                 new = self._make(self.config, name)
-                opening = self._spawn(f"open {name}", new.open())
-                await asyncio.wait({opening}, timeout=OPEN_S_MAX)  # so that status knows its points
-                self._tasks[name] = new
-                self._run(name)
+                opening = [self._spawn(f"open {label}", task.open()) for label, task in new.items()]
+                await asyncio.wait(opening, timeout=OPEN_S_MAX)  # so that status knows its points
+                self._swap(old, new)
 
-    def _run(self, name: str) -> None:
+    def _swap(self, old: dict[str, VolumeTask], new: dict[str, VolumeTask]) -> None:
+        for label in old.keys() - new.keys():
+            del self._tasks[label]
+        self._tasks.update(new)
+        for label in new:
+            self._run(label)
+
+    def _run(self, label: str) -> None:
         if not self._is_ending:
-            self._running[name] = self._spawn(f"volume {name}", self._tasks[name].run())
+            self._running[label] = self._spawn(f"volume {label}", self._tasks[label].run())
 
 
 def _is_fixed(line: str) -> bool:
@@ -176,4 +184,4 @@ def _parts(config: Config, name: str) -> tuple[object, ...] | None:
     if volume is None:
         return None
     space = config.cow[volume.cow.space] if volume.cow else None
-    return volume, config.targets[volume.target], space
+    return volume, [config.targets[target] for target in volume.targets], space

@@ -168,20 +168,23 @@ class RunBook:
         found = [r for r in past if volume in (None, r["volume"])]
         return [*(r.message() for r in self.newest_first(volume)), *found[::-1]]
 
-    def active(self, kind: RunKind, volume: str) -> LiveRun | None:
-        """Return the run of this kind and volume that is queued or under way."""
+    def active(self, kind: RunKind, volume: str, target: str = "") -> LiveRun | None:
+        """Return the run of this kind and volume, and target, that is queued or under way."""
         return next(
             (
                 r
                 for r in self._runs.values()
-                if (r.kind, r.volume, r.result) == (kind, volume, None)
+                if (r.kind, r.volume, r.result) == (kind, volume, None) and target in ("", r.target)
             ),
             None,
         )
 
-    def last(self, volume: str) -> LiveRun | None:
-        """Return the volume's cycle that ended last."""
-        cycles = (r for r in self._runs.values() if (r.kind, r.volume) == ("cycle", volume))
+    def last(self, volume: str, target: str = "") -> LiveRun | None:
+        """Return the volume's cycle that ended last, of those to one target."""
+        cycles = (
+            r for r in self._runs.values()
+            if (r.kind, r.volume) == ("cycle", volume) and target in ("", r.target)
+        )  # fmt: skip
         ended = (r for r in cycles if r.result is not None)
         return max(ended, key=lambda r: r.ended_at or 0.0, default=None)
 

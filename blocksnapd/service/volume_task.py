@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from blocksnapd.metrics import Metrics
     from blocksnapd.model import RestorePoint
     from blocksnapd.ports import Clock
-    from blocksnapd.service.hooks import VolumeHooks
+    from blocksnapd.service.hooks import TaskHooks
     from blocksnapd.service.opened import Opened, Opener
     from blocksnapd.service.reporting import Say
     from blocksnapd.service.runs import LiveRun, RunBook
@@ -54,7 +54,7 @@ class VolumeTask:
         clock: Clock,
         slots: asyncio.Semaphore,
         pausing: Pausing | None = None,
-        hooks: VolumeHooks | None = None,
+        hooks: TaskHooks | None = None,
     ) -> None:
         self.settings = settings
         self.opened: Opened | None = None
@@ -96,7 +96,7 @@ class VolumeTask:
             RefusedError: the volume is restored in place, by somebody without this ``lease``.
         """
         self.pausing.check_asked(lease)
-        active = self._book.active("cycle", self.settings.name)
+        active = self._active()
         if self._is_stopping or (self._is_retired and active is None):
             what = "the daemon is stopping" if self._is_stopping else "its settings are changing"
             raise BusyError(what, effect="No point is made.", hint="Ask again in a moment.")
@@ -112,7 +112,10 @@ class VolumeTask:
     @property
     def is_at_work(self) -> bool:
         """Whether a cycle is under way or waits for a slot."""
-        return self._book.active("cycle", self.settings.name) is not None
+        return self._active() is not None
+
+    def _active(self) -> LiveRun | None:
+        return self._book.active("cycle", self.settings.name, self.settings.target)
 
     def next_due_in_s(self) -> float:
         """Return the seconds until the next cycle may start."""
@@ -127,9 +130,14 @@ class VolumeTask:
             self._cycle.cancel(keep_pending=True)
 
     def retire(self) -> None:
-        """Begin no run any more; one under way or asked for is seen through, then ``run`` ends."""
+        """Begin no run any more; one under way or asked for is seen through, then ``run`` ends.
+
+        With several targets one that is slow would hold the others up: it goes on afterwards.
+        """
         self._is_retired = True
         self._wake.set()
+        if self.settings.further and self._cycle is not None:
+            self._cycle.cancel(keep_pending=True)
 
     @property
     def _is_over(self) -> bool:
@@ -342,13 +350,8 @@ class VolumeTask:
         self.failures += 1
         self.cause = problem(error)
         self._started = self._clock.monotonic()
-        self._say(
-            "run-failed",
-            error.sentences(),
-            severity="error",
-            volume=run.volume,
-            data={"run": run.run_id, "code": error.code},
-        )
+        data: dict[str, object] = {"run": run.run_id, "code": error.code}
+        self._say("run-failed", error.sentences(), severity="error", volume=run.volume, data=data)
 
     def _note_point(self, run: LiveRun, point: RestorePoint) -> None:
         assert self.opened is not None
@@ -363,13 +366,9 @@ class VolumeTask:
         except OSError as failure:
             log.warning("%s: listings will lack details of %s: %s", name, f.point_id, failure)
         self._metrics.point_committed(
-            name,
-            target,
-            time=f.time.timestamp(),
-            changed=f.changed_bytes,
-            shipped=point.shipped_bytes,
-            stored=point.stored_bytes,
-        )
+            name, target, time=f.time.timestamp(), changed=f.changed_bytes,
+            shipped=point.shipped_bytes, stored=point.stored_bytes,
+        )  # fmt: skip
         self._metrics.proof(
             name, checked=f.proof.checked_blocks, mismatched=f.proof.mismatched_blocks
         )

@@ -138,7 +138,7 @@ class WorkerOperations(RunAnswers, PruneAnswers, NoDrills, MapAnswers):
         """Yield what is at a path of a point."""
         return listing(self._points, selector, query)
 
-    async def place_of(self, volume: str) -> Place:
+    async def place_of(self, volume: str, target: str = "") -> Place:  # noqa: ARG002 - it has one
         """Return where the points of a volume, by its name or its id in the repository, are."""
         return await self._points.place_of(volume)
 

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from blocksnapctl.checking import CRITICAL, OK, UNKNOWN, WARNING, judge, told
+from blocksnapctl.render import named
 from tests.control.serving import serving
 from tests.ctl.calling import calling
 from tests.fakes.operations import volume_status
@@ -46,6 +47,14 @@ def test_the_worst_is_told_first() -> None:
     assert perf == "'a_exposure'=72s;360;600 'b_exposure'=700s;360;600"
     assert told([], [])[0] == UNKNOWN
     assert told([volume_status("it's")], [])[2].startswith("'it''s_exposure'=72s")
+
+
+def test_each_target_of_a_volume_is_judged() -> None:
+    near, far = volume_status("v"), volume_status("v", target="far", exposure=700.0)
+    level, text, perf = told(named([near, far]), [])
+    assert level == CRITICAL
+    assert text == "v → far exposure 11m40s > rpo 10m00s"
+    assert perf == "'v → near_exposure'=72s;360;600 'v → far_exposure'=700s;360;600"
 
 
 async def test_the_line() -> None:

@@ -142,7 +142,7 @@ async def test_hold_and_release() -> None:
         assert points[0].endswith("KEPT")
         assert points[2].endswith("held until 2026-12-01 00:00:00Z: audit")
         plain = (await calling("points", "vg0/home", *args, "--plain")).out.splitlines()
-        assert plain[1].endswith("\tmanual\t2026-12-01T00:00:00.000Z\t")
+        assert plain[1].endswith("\tmanual\t2026-12-01T00:00:00.000Z\t\tnear")
         found = await calling("release", "p0002", *args)
         assert found.out.endswith("left to the retention\n")
         found = await calling("hold", "vg0/home@latest", *args, "--json")
@@ -188,7 +188,7 @@ async def test_undelete() -> None:
         shown = (await calling("points", "--all", *args)).out
         assert "forgotten, back until 2026-12-06 14:00:00Z" in shown
         plain = (await calling("points", "--all", "--plain", *args)).out.splitlines()
-        assert plain[1].endswith("\t\t2026-12-06T14:00:00.000Z")
+        assert plain[1].endswith("\t\t2026-12-06T14:00:00.000Z\tnear")
         found = await calling("undelete", "p0002", *args)
         assert found.out.endswith("held: brought back\n")
         assert "blocksnapctl release p0002" in found.err

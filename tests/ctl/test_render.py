@@ -74,7 +74,7 @@ def test_the_state_is_coloured_and_nothing_else() -> None:
 
 def test_status_plain() -> None:
     text = render.status_plain(status(volume_status("a\tb", exposure=None, last_point=None)))
-    assert text == f"a�b\tprotected\t\t600\t\t{format_time(NOW + 108)}\t3\t{1 << 30}\n"
+    assert text == f"a�b\tprotected\t\t600\t\t{format_time(NOW + 108)}\t3\t{1 << 30}\tnear\n"
 
 
 def test_points() -> None:
@@ -82,7 +82,18 @@ def test_points() -> None:
     text = render.points([first, point(2, minutes=5)], TODAY)
     assert text == (GOLDEN / "points.txt").read_text()
     assert render.points([], TODAY) == ""
-    assert render.points_plain([first]) == ("p1\tvg0/x\t2026-11-20T01:02:03.000Z" + "\t" * 8 + "\n")
+    assert render.points_plain([first]) == ("p1\tvg0/x\t2026-11-20T01:02:03.000Z" + "\t" * 9 + "\n")
+
+
+def test_a_volume_of_two_targets_is_told_once_for_each() -> None:
+    far = volume_status("vg0/x", target="far", state="late")
+    page = render.status(status(volume_status("vg0/x"), far, volume_status("y")), colour=False)
+    assert "vg0/x → near  protected" in page
+    assert "vg0/x → far   LATE" in page
+    assert "\ny " in page
+    listed = render.points([point(1), {**point(2), "target": "far"}], TODAY).splitlines()
+    assert listed[0].split()[:4] == ["POINT", "VOLUME", "TARGET", "TIME"]
+    assert [line.split()[2] for line in listed[1:]] == ["near", "far"]
 
 
 def test_runs() -> None:

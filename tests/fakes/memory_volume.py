@@ -129,6 +129,9 @@ class MemorySource:
     async def remove(self, point_id: str) -> None:
         self.volume.snapshots.pop(point_id, None)
 
+    def let_go(self, snapshot_id: str) -> None:
+        pass
+
 
 class MemoryReader:
     """Constant bytes as a block reader."""

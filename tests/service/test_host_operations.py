@@ -33,7 +33,7 @@ from tests.service.bench import EVERY_S, ROOT, SETTINGS, Bench
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from blocksnapd.control.messages import RunRequest
+    from blocksnapd.control.messages import Point, RunRequest, TargetStatus
 
 NEAR = Target(url="/srv/x", source_key="/k")
 HOME, MAIL = "vg0/home", "vg0/mail"
@@ -214,3 +214,49 @@ async def test_pausing_and_what_status_says_of_it(host: Host) -> None:
         assert (status["state"], status["causes"][0]["code"]) == ("failing", "E-HALF-RESTORED")
     with pytest.raises(NotFoundError):
         await ask.pause("vg0/nothing", {}, ROOT)
+
+
+async def test_a_point_is_taken_from_a_target_that_answers(tmp_path: Path) -> None:
+    home = Bench(tmp_path, settings=SETTINGS.model_copy(update={"further": {"far": None}}))
+    host = Host(tmp_path, await EventLog.open(str(tmp_path), home.clock), home)
+    told: list[TargetStatus] = []
+
+    class Watch:
+        def messages(self) -> list[TargetStatus]:
+            return told
+
+    host.operations._targets = Watch()  # type: ignore[assignment]
+    async with home.running():
+        await home.idle()
+    assert home.task.opened is not None
+    (near,) = home.task.opened.catalogue.points()
+    far: Point = {**near, "id": "pfar", "target": "far", "time": "2030-01-01T00:00:00.000Z"}
+    home.task.opened.catalogue._points["pfar"] = far
+    assert (await host.operations.point(f"{HOME}@latest"))["id"] == "pfar"
+    told.append({"name": "far", "url": "", "up": False, "free_bytes": None, "message": ""})
+    found = await host.operations.point(f"{HOME}@latest")
+    assert found["id"] == near["id"]
+    assert "far does not answer; it has pfar" in found["note"]
+    # Whoever names the point, or the target, means it.
+    for selector in ("pfar", f"{HOME}@latest#far"):
+        assert (await host.operations.point(selector))["id"] == "pfar"
+    told.append({**told[0], "name": "near"})
+    assert (await host.operations.point(f"{HOME}@latest"))["id"] == "pfar"
+
+
+async def test_a_volume_of_several_targets_is_asked_for_at_each(tmp_path: Path) -> None:
+    lanes = SETTINGS.model_copy(update={"further": {"far": None}}).lanes
+    home = Bench(tmp_path, settings=lanes[0])
+    host = Host(tmp_path, await EventLog.open(str(tmp_path), home.clock), home)
+    host.mail.task.settings = lanes[1]
+    async with home.running():
+        await home.idle()
+        started = await host.operations.start_run({"kind": "cycle", "volume": HOME}, ROOT)
+        assert len(started["others"]) == 1
+        request: RunRequest = {"kind": "cycle", "volume": HOME, "target": "near"}
+        assert "others" not in await host.operations.start_run(request, ROOT)
+        await home.idle()
+    states = {v["target"]: v["state"] for v in (await host.operations.status())["volumes"]}
+    assert states == {"near": "protected", "far": "unprotected"}
+    with pytest.raises(NotFoundError, match="has no target"):
+        await host.operations.start_run({**request, "target": "x"}, ROOT)

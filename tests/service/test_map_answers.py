@@ -33,7 +33,7 @@ class Host(MapAnswers):
 
         lab.store.get = waiting  # type: ignore[method-assign]
 
-    async def place_of(self, volume: str) -> Place:
+    async def place_of(self, volume: str, target: str = "") -> Place:
         if volume != "db/data":
             raise NotFoundError(f"no volume {volume}")
         return Place(volume, VOLUME, "near", self.pruner, None, lambda _: None)

@@ -67,7 +67,7 @@ class Bench:
         started = self.pruning.start(place or self.place, request, ROOT)  # type: ignore[arg-type]
         return (await self.book.wait(started["id"], 30)).message()
 
-    async def place_of(self, volume: str) -> Place:
+    async def place_of(self, volume: str, target: str = "") -> Place:
         assert volume == "db/data"
         return self.place
 
