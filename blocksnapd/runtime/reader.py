@@ -20,8 +20,12 @@ def ends_unread(exit_code: int) -> Iterator[None]:
         SystemExit: so it is. BrokenPipeError: it was another pipe.
     """
     try:
-        yield
-        print(end="", flush=True)  # also where there is no standard output at all
+        try:
+            yield
+        except SystemExit:  # so a command ends that printed its help
+            _write_out()
+            raise
+        _write_out()
     except BrokenPipeError:
         watched = select.poll()
         watched.register(sys.stdout.fileno(), 0)
@@ -30,3 +34,7 @@ def ends_unread(exit_code: int) -> Iterator[None]:
         # Python writes out once more at its exit, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(exit_code) from None
+
+
+def _write_out() -> None:
+    print(end="", flush=True)  # also where there is no standard output at all
