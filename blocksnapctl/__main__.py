@@ -38,7 +38,11 @@ def main(
         if rest := passed_on(argv):
             sys.stdout.flush()
             os.execv(program[0], [*program, *rest])  # noqa: S606 - no shell, on purpose
-        arguments = parse(argv, socket_path=environ.get(SOCKET_VARIABLE))
+        try:
+            arguments = parse(argv, socket_path=environ.get(SOCKET_VARIABLE))
+        except SystemExit:  # it printed its help, perhaps to nobody
+            print(end="", flush=True)
+            raise
         return _ask(arguments, Output(sys.stdout, sys.stderr, arguments, environ), program)
     except BrokenPipeError:
         # Whoever read our output has seen enough; keep Python from complaining at its exit.

@@ -158,7 +158,7 @@ def check(world: World, point_id: str) -> None:
         with server(RESTORED / "my"):
             checked = query("CHECK TABLE bench.history, bench.account EXTENDED")
             sums = query(
-                "SELECT (SELECT COUNT(*) FROM bench.history), (SELECT SUM(delta) FROM "
+                "SELECT (SELECT COUNT(*) FROM bench.history), (SELECT COALESCE(SUM(delta), 0) FROM "
                 "bench.history), (SELECT SUM(balance) FROM bench.account)"
             )
     finally:

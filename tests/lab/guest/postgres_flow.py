@@ -127,7 +127,7 @@ def check(world: World, point_id: str) -> None:
             said = pg("pg_amcheck", *words, "--install-missing", "--all")
             sums = query(
                 "SELECT (SELECT count(*) FROM pgbench_history), "
-                "(SELECT sum(delta) FROM pgbench_history), (SELECT sum(abalance) FROM "
+                "(SELECT coalesce(sum(delta), 0) FROM pgbench_history), (SELECT sum(abalance) FROM "
                 "pgbench_accounts), (SELECT sum(tbalance) FROM pgbench_tellers), "
                 "(SELECT sum(bbalance) FROM pgbench_branches)"
             )
