@@ -10,6 +10,7 @@ MEASUREMENTS = (
     "bench_store",
     "bench_restore",
     "bench_in_place",
+    "bench_write_cost",
     "bench_export",
     "bench_compare",
     "bench_open",
