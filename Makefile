@@ -48,7 +48,7 @@ man: setup ## the manual pages, into build/man
 	@$(PYTHON) packaging/man/make.py --all build/man
 
 deb: ## the Debian package, for 12 and 13, into dist/; what lintian says of it
-	@packaging/dev/setup debhelper dpkg-dev lintian
+	@packaging/dev/setup git debhelper dpkg-dev lintian
 	@packaging/deb/build
 	@lintian --fail-on error,warning dist/blocksnap_*.deb
 
