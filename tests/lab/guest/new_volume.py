@@ -16,7 +16,7 @@ from blocksnapd.restore import progress
 from blocksnapd.restore.progress import Progress
 from blocksnapd.restore.resume import Resume
 from blocksnapd.runtime.clock import SystemClock
-from blocksnapd.service.restoring import Restoring
+from blocksnapd.service import restoring as service
 from blocksnapd.service.runs import LiveRun
 from blocksnapd.service.worker_points import WorkerPoints
 from blocksnapd.store.files import LocalStore
@@ -29,7 +29,7 @@ STATE = "/run/lab/tmp/state"
 BACK = "/dev/vg/back"
 
 
-class Dying(Restoring):
+class Dying(service.Restoring):
     """One that is killed once it has done so many bytes."""
 
     dies_at = 1 << 60
@@ -82,11 +82,21 @@ def refusals() -> None:
     kit.tell("planned", planned=planned._run.more["planned"], volumes=volumes())
 
 
+class Prompt(Resume):
+    """One that has remembered each batch before the next piece is written."""
+
+    def note(self, *noted: object) -> None:
+        super().note(*noted)  # type: ignore[arg-type]
+        if self._syncing is not None:
+            self._syncing.result()
+
+
 def killed(dies_at: int) -> None:
     pid = os.fork()
     if pid == 0:
         progress.REPORT_EVERY_S = 0.0  # told at every piece, it can die at any
         Resume.__init__.__kwdefaults__.update(batch_size=kit.MIB, batch_s=0.0)
+        service.Resume = Prompt
         dying = restoring("vg/back")
         dying.dies_at = dies_at
         dying.do()
