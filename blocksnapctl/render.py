@@ -27,7 +27,7 @@ _COLOURS: Final = {
     "success": "32", "warning": "33", "failed": "31;1", "error": "31", "critical": "31;1",
 }  # fmt: skip
 _TIME: Final = re.compile(r"\d{4}-(0\d|1[0-2])-\d\dT[\d:.]{12}Z")  # as messages write it
-_LOUD: Final = frozenset({"late", "failing", "unprotected"})
+LOUD: Final = frozenset({"late", "failing", "unprotected"})
 _STATUS_HEAD: Final = (
     "VOLUME", "STATE", "EXPOSURE / RPO", "LAST POINT", "NEXT", "LAST RUN", "COW", "POINTS",
 )  # fmt: skip
@@ -323,7 +323,7 @@ def _detail(key: str, value: object, zone: tzinfo | None) -> str:
 def _headline(found: Status, volumes: Sequence[VolumeStatus]) -> str:
     states = [v["state"] for v in volumes]
     counts = [
-        f"{states.count(state)} {state.upper() if state in _LOUD else state}"
+        f"{states.count(state)} {state.upper() if state in LOUD else state}"
         for state in ("protected", "seeding", "failing", "late", "unprotected")
         if state in states
     ]
@@ -336,7 +336,7 @@ def _headline(found: Status, volumes: Sequence[VolumeStatus]) -> str:
 def state_word(volume: VolumeStatus) -> str:
     """Return the state, in capitals where somebody has to look."""
     state = volume["state"]
-    return state.upper() if state in _LOUD else state
+    return state.upper() if state in LOUD else state
 
 
 def _status_row(volume: VolumeStatus, now: datetime) -> tuple[str, ...]:

@@ -19,7 +19,6 @@ FOOT: Final = "q ends it · explain VOLUME says why and what to do"
 _NAME_MAX: Final = 22
 _BAR: Final = 10
 _EVENTS_MIN: Final = 5  # lines that the last events keep however many volumes there are
-_LOUD: Final = ("unprotected", "late", "failing")
 
 _Line = tuple[str, str]  # its text, and the state if it is the line of a volume
 
@@ -49,7 +48,7 @@ def page(
 
 
 def _worst(volume: VolumeStatus) -> tuple[bool, float]:
-    return volume["state"] not in _LOUD, -_share_of_rpo(volume)
+    return volume["state"] not in render.LOUD, -_share_of_rpo(volume)
 
 
 def _share_of_rpo(volume: VolumeStatus) -> float:
@@ -100,6 +99,6 @@ def _cow(volume: VolumeStatus) -> str:
 
 def _painted(line: str, state: str, *, colour: bool) -> str:
     """Return a line with the state of its volume, if it is the line of one, in colour."""
-    word = state.upper() if state in _LOUD else state
+    word = state.upper() if state in render.LOUD else state
     before, gap, after = line.partition(f"  {word} ") if state else (line, "", "")
     return f"{before}  {render.painted(word, state, colour=colour)} {after}" if gap else line
