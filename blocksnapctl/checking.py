@@ -42,9 +42,9 @@ def check(context: Context) -> int:
         found = cast("Status", context.daemon.get("status"))
         known = [v["volume"] for v in found["volumes"]]
         missing = [name for name in wanted if name not in known]
-        told_of = zip(known, named(found["volumes"]), strict=True)
-        volumes = [v for name, v in told_of if not wanted or name in wanted]
-        volumes = volumes or named(found["volumes"])
+        labelled = named(found["volumes"])
+        volumes = [v for name, v in zip(known, labelled, strict=True) if name in wanted]
+        volumes = volumes or labelled
         level, text, perf = told(volumes, missing)
     except BlocksnapError as error:
         level, text, perf = UNKNOWN, error.message, ""
