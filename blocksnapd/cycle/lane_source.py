@@ -170,19 +170,15 @@ class LaneSource:
             TrackingLostError: the base's was not. SupersededError: the last one's was not.
         """
         for point_id in point_ids:
-            is_checked = False
-            while not is_checked:
-                claim = self._claim(point_id)
-                if claim is None and point_id == point_ids[-1]:
-                    raise superseded(point_id)
-                if claim is None:
-                    raise _lost(point_id)
+            while (claim := self._claim(point_id)) is not None:
                 try:
                     with self._shared.use(claim.at):
                         self._physical.check_valid((claim.at,))
-                    is_checked = True
+                    break
                 except SupersededError:
                     continue  # put to another snapshot meanwhile
+            else:
+                raise superseded(point_id) if point_id == point_ids[-1] else _lost(point_id)
 
     async def remove(self, point_id: str) -> None:
         """Forget ``point_id``; a snapshot that no target needs any more is removed."""
