@@ -1,7 +1,7 @@
 """blocksnapd: the daemon, and the jobs that need its insides. argv → exit code.
 
 blocksnapd [run] [--config FILE]                    protect the configured volumes
-blocksnapd config check|show|diff|schema [--config FILE]   check it, show what holds or differs
+blocksnapd config check|show|diff|schema [--config FILE]   check it (as `check` does), show it
 blocksnapd init URL --keys DIR [--passphrase] [--credentials FILE]   make a repository and its keys
 blocksnapd cow create|attach|remove [NAME]          the configured COW space
 blocksnapd volumes [--json|--plain] [--config FILE]   what this host has to protect
