@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.flow.kit import NOBODY, Site
+from tests.flow.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +23,17 @@ def site() -> Iterator[Site]:
     found = Site()
     yield found
     found.close()
+
+
+@pytest.fixture
+def vault(site: Site) -> Iterator[Vault]:
+    """A receiver that keeps what ``site`` ships."""
+    made = Vault(site)
+    made.start()
+    yield made
+    if made.process is not None:
+        made.end(signal.SIGKILL)
+    assert "Traceback" not in made.log.read_text(), made.log.read_text()
 
 
 @pytest.fixture

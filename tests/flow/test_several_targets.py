@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.flow.kit import MIB, Site
-from tests.flow.test_receiver_flow import Vault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tests.flow.vault import Vault
 
 EVERY_S = 1.0
 RPO_S = 6.0  # of a machine that many share
@@ -48,17 +47,6 @@ targets = ["far", "near"]
 retention = {{ near = "short" }}
 retry = {{ first = "1s", max = "1s" }}
 """
-
-
-@pytest.fixture
-def vault(site: Site) -> Iterator[Vault]:
-    made = Vault(site)
-    made.start()
-    yield made
-    if made.process is not None:
-        made.process.send_signal(signal.SIGCONT)
-        made.end(signal.SIGKILL)
-    assert "Traceback" not in made.log.read_text(), made.log.read_text()
 
 
 @pytest.fixture
