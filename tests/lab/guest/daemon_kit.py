@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.lab.guest import kit
+from tests.lab.guest.crash_world import REFERENCES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.lab.guest.crash_world import World
 
@@ -77,6 +78,22 @@ def type_in(*words: str) -> tuple[int, list[dict[str, Any]]]:
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=WAIT_S_MAX,
     )  # fmt: skip
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@contextlib.contextmanager
+def restored(world: World, point_id: str) -> Iterator[Path]:
+    """Restore a point to a file, without the daemon, and have its file system mounted."""
+    image, root = REFERENCES / "restored.img", kit.MOUNT.parent / "restored"
+    image.unlink(missing_ok=True)
+    code, documents = type_in("--repo", f"{world.round}/repository", "restore", point_id, "--to",
+                              str(image), "--key", f"{world.round}/keys/restore.key")  # fmt: skip
+    assert code == 0, documents
+    root.mkdir(exist_ok=True)
+    kit.run("mount", "-o", "loop", str(image), str(root))
+    try:
+        yield root
+    finally:
+        kit.run("umount", str(root))
 
 
 def bring_loopback_up() -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from tests.lab import mariadb
 from tests.lab.guest import crash_world, kit
 from tests.lab.guest.crash_world import World
-from tests.lab.guest.daemon_kit import LOG, Daemon, ask, bring_loopback_up, type_in
+from tests.lab.guest.daemon_kit import LOG, Daemon, ask, bring_loopback_up, restored, type_in
 from tests.lab.machine import PROJECT
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 RUN = Path("/run/lab/my")
 SOCKET = RUN / "socket"
-RESTORED = kit.MOUNT.parent / "restored"
 USER = "nobody"
 AS_USER = (
     "setpriv", f"--reuid={USER}", "--regid=nogroup", "--clear-groups", "--", "env", f"TMPDIR={RUN}",
@@ -148,23 +147,14 @@ def refused() -> None:
 
 def check(world: World, point_id: str) -> None:
     """Restore a point to a file, start the server in it, and have it checked."""
-    image = crash_world.REFERENCES / "restored.img"
-    image.unlink(missing_ok=True)
-    code, _ = type_in("--repo", f"{world.round}/repository", "restore", point_id, "--to",
-                      str(image), "--key", f"{world.round}/keys/restore.key")  # fmt: skip
-    RESTORED.mkdir(exist_ok=True)
-    kit.run("mount", "-o", "loop", str(image), str(RESTORED))
-    try:
-        with server(RESTORED / "my"):
-            checked = query("CHECK TABLE bench.history, bench.account EXTENDED")
-            sums = query(
-                "SELECT (SELECT COUNT(*) FROM bench.history), (SELECT COALESCE(SUM(delta), 0) FROM "
-                "bench.history), (SELECT SUM(balance) FROM bench.account)"
-            )
-    finally:
-        kit.run("umount", str(RESTORED))
+    with restored(world, point_id) as root, server(root / "my"):
+        checked = query("CHECK TABLE bench.history, bench.account EXTENDED")
+        sums = query(
+            "SELECT (SELECT COUNT(*) FROM bench.history), (SELECT COALESCE(SUM(delta), 0) FROM "
+            "bench.history), (SELECT SUM(balance) FROM bench.account)"
+        )
     recovered = "crash recovery" in (RUN / "log").read_text()
-    kit.tell("checked", id=point_id, code=code, said=" ".join(checked), recovered=recovered,
+    kit.tell("checked", id=point_id, said=" ".join(checked), recovered=recovered,
              committed=int(sums[0]), sums=[int(text) for text in sums[1:]])  # fmt: skip
 
 

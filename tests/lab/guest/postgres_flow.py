@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING
 from tests.lab import postgres
 from tests.lab.guest import crash_world, kit
 from tests.lab.guest.crash_world import World
-from tests.lab.guest.daemon_kit import LOG, Daemon, ask, bring_loopback_up, type_in
+from tests.lab.guest.daemon_kit import LOG, Daemon, ask, bring_loopback_up, restored, type_in
 from tests.lab.machine import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RUN = Path("/run/lab/pg")
-RESTORED = kit.MOUNT.parent / "restored"
 USER = "nobody"
 AS_USER = ("setpriv", f"--reuid={USER}", "--regid=nogroup", "--clear-groups", "--")
 POINTS = 4
@@ -114,27 +113,18 @@ def make_points() -> None:
 
 def check(world: World, point_id: str) -> None:
     """Restore a point to a file, start the cluster in it, and have it checked."""
-    image = crash_world.REFERENCES / "restored.img"
-    image.unlink(missing_ok=True)
-    code, _ = type_in("--repo", f"{world.round}/repository", "restore", point_id, "--to",
-                      str(image), "--key", f"{world.round}/keys/restore.key")  # fmt: skip
-    RESTORED.mkdir(exist_ok=True)
-    kit.run("mount", "-o", "loop", str(image), str(RESTORED))
     (RUN / "log").unlink(missing_ok=True)
-    try:
-        with cluster(RESTORED / "pg"):
-            words = ("--host", str(RUN), "--username=postgres", "--heapallindexed")
-            said = pg("pg_amcheck", *words, "--install-missing", "--all")
-            sums = query(
-                "SELECT (SELECT count(*) FROM pgbench_history), "
-                "(SELECT coalesce(sum(delta), 0) FROM pgbench_history), (SELECT sum(abalance) FROM "
-                "pgbench_accounts), (SELECT sum(tbalance) FROM pgbench_tellers), "
-                "(SELECT sum(bbalance) FROM pgbench_branches)"
-            )
-    finally:
-        kit.run("umount", str(RESTORED))
+    with restored(world, point_id) as root, cluster(root / "pg"):
+        words = ("--host", str(RUN), "--username=postgres", "--heapallindexed")
+        said = pg("pg_amcheck", *words, "--install-missing", "--all")
+        sums = query(
+            "SELECT (SELECT count(*) FROM pgbench_history), "
+            "(SELECT coalesce(sum(delta), 0) FROM pgbench_history), (SELECT sum(abalance) FROM "
+            "pgbench_accounts), (SELECT sum(tbalance) FROM pgbench_tellers), "
+            "(SELECT sum(bbalance) FROM pgbench_branches)"
+        )
     recovered = "automatic recovery in progress" in (RUN / "log").read_text()
-    kit.tell("checked", id=point_id, code=code, amcheck=said, recovered=recovered,
+    kit.tell("checked", id=point_id, amcheck=said, recovered=recovered,
              committed=int(sums[0]), sums=[int(text) for text in sums[1:]])  # fmt: skip
 
 
