@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from blake3 import blake3
@@ -12,6 +12,8 @@ from blocksnapd.model import HASH_SIZE, U8, U64
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+_Number = TypeVar("_Number", bound=np.number[Any])
 
 # Odd 64-bit constants (fractional digits of the square and cube roots of small primes).
 _MIX_A = np.uint64(0x9E3779B97F4A7C15)
@@ -60,6 +62,14 @@ def runs_of(blocks: U64) -> tuple[U64, U64]:
     breaks = np.flatnonzero(blocks[1:] - blocks[:-1] != 1) + 1
     bounds = np.concatenate([[0], breaks, [len(blocks)]])
     return blocks[bounds[:-1]], (bounds[1:] - bounds[:-1]).astype(np.uint64)
+
+
+def distinct(numbers: np.typing.NDArray[_Number]) -> np.typing.NDArray[_Number]:
+    """Return ``numbers`` ascending, each once; numpy's own loads masked arrays for it (30 ms)."""
+    ascending = np.sort(numbers)
+    is_first = np.ones(len(ascending), dtype=np.bool_)
+    np.not_equal(ascending[1:], ascending[:-1], out=is_first[1:])
+    return ascending[is_first]
 
 
 def neighbours(numbers: U64) -> Iterator[tuple[int, int]]:

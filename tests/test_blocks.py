@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blocksnapd.blocks import (
+    distinct,
     hash_blocks,
     is_zero_hash,
     neighbours,
@@ -91,3 +94,14 @@ def test_neighbours_cut_numbers_where_the_next_does_not_follow(numbers: list[int
         assert part == list(range(part[0], part[0] + len(part)))
     for before, after in itertools.pairwise(stretches):
         assert after[0] != before[-1] + 1
+
+
+@given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 3)))
+def test_distinct_numbers_ascend(numbers: list[int]) -> None:
+    assert distinct(np.array(numbers, dtype=np.uint64)).tolist() == sorted(set(numbers))
+
+
+def test_distinct_numbers_load_nothing() -> None:
+    code = "import sys; from blocksnapd.blocks import distinct, np; distinct(np.arange(9))"
+    code += "; sys.exit('numpy.ma' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

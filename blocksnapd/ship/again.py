@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from blocksnapd.blocks import runs_of
+from blocksnapd.blocks import distinct, runs_of
 from blocksnapd.model import NOWHERE, Extents
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def still_held(wanted: Wanted, known: Fingerprints | None) -> U64:
     found = known.get(wanted.blocks)
     nobody_knows = ~wanted.identities.any(axis=1)
     same = (found == wanted.identities).all(axis=1) | nobody_knows
-    return np.unique(wanted.blocks[same & found.any(axis=1)])
+    return distinct(wanted.blocks[same & found.any(axis=1)])
 
 
 def with_blocks(extents: Extents, blocks: U64, *, block_size: int, size: int) -> Extents:

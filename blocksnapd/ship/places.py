@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 import xxhash
 
+from blocksnapd.blocks import distinct
 from blocksnapd.errors import StateError
 from blocksnapd.model import KNOWN_PACK, NOWHERE, PACK_NUMBER_MASK, U8, U64
 from blocksnapd.ship.rows import RowsUpdate, apply, has_size
@@ -95,7 +96,7 @@ class Places:
 
     def _are_whole(self, numbers: U64) -> np.typing.NDArray[np.bool_]:
         rows = (numbers - np.uint64(1)).view(np.int64)
-        for row in np.unique(rows[~self._is_checked[rows]]).tolist():
+        for row in distinct(rows[~self._is_checked[rows]]).tolist():
             self._is_whole[row] = self._packs[row]["sum"] == _sum(row + 1, self._packs[row])
             self._is_checked[row] = True
         whole: np.typing.NDArray[np.bool_] = self._is_whole[rows]

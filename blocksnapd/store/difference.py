@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from blocksnapd.blocks import distinct
 from blocksnapd.model import Extents
 from blocksnapd.store.place_numbers import PlaceNumbers
 from blocksnapd.store.redirect import joined_runs
@@ -109,7 +110,7 @@ class Difference:
         also = Runs.zeros(*self._also).cut(first, end)
         edges = [np.array([first, end], dtype=np.uint64)]
         edges += [column for runs in (wanted, found, also) for column in (runs.starts, runs.ends)]
-        borders = np.unique(np.concatenate(edges))
+        borders = distinct(np.concatenate(edges))
         starts, lengths = borders[:-1], np.diff(borders)
         new, old = (np.where(*look_up(runs, starts), ZERO) for runs in (wanted, found))
         apart = self._common(new, self._wanted) != self._common(old, self._found)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
+from blocksnapd.blocks import distinct
 from blocksnapd.errors import RepositoryFormatError
 from blocksnapd.store.frames import FRAME_SIZE_MAX
 from blocksnapd.store.pack_reader import PackReader
@@ -132,7 +133,7 @@ def _split(wanted: Runs, opening: Future[PackReader]) -> Iterator[_Job]:
         raise RepositoryFormatError(f"{reader.place.ref.name} has no slot {slots[-1]}")
     each = reader.slots_per_frame
     frames = (slots // np.uint64(each)).astype(np.intp)
-    needed = np.unique(frames)
+    needed = distinct(frames)
     offsets = reader.index.offsets
     gaps = offsets[needed[1:]] - offsets[needed[:-1] + 1]
     bounds = np.append(np.searchsorted(frames, needed), len(slots))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, overload
 
 import numpy as np
 
-from blocksnapd.blocks import runs_of
+from blocksnapd.blocks import distinct, runs_of
 from blocksnapd.store.layers import PackPlace
 from blocksnapd.store.place_numbers import PlaceNumbers
 from blocksnapd.store.runs import SLOT_BITS, SLOT_MASK, Runs, expand, join
@@ -95,7 +95,7 @@ class Redirected(MapOver):
         runs = self._under.content(first, end)
         packs = runs.locations >> SLOT_BITS
         places = self._under.places
-        patched = {int(n): self._patches.get(places[int(n)].ref.name) for n in np.unique(packs)}
+        patched = {int(n): self._patches.get(places[int(n)].ref.name) for n in distinct(packs)}
         touched = {number: found for number, found in patched.items() if found is not None}
         if not touched:
             return runs

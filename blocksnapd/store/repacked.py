@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from blocksnapd.blocks import distinct
 from blocksnapd.errors import RepositoryFormatError
 from blocksnapd.store.layers import PackPlace
 from blocksnapd.store.pack_reader import PackReader
@@ -130,7 +131,7 @@ class Relocated(MapOver):
         places = self._under.places
         packs = runs.locations >> SLOT_BITS
         parts = []
-        for number in np.unique(packs).tolist():
+        for number in distinct(packs).tolist():
             part, place = runs.take(packs == np.uint64(number)), places[number]
             if place.ref.name in self._moved:
                 parts.append(self._relocated(place.ref.name, part))
@@ -145,6 +146,6 @@ class Relocated(MapOver):
         found = self._moved.find(origin, locations & SLOT_MASK)
         packs = found >> SLOT_BITS
         numbers = np.zeros(len(self._moved.places), dtype=np.uint64)
-        for pack in np.unique(packs).tolist():
+        for pack in distinct(packs).tolist():
             numbers[pack] = self._packs.number(self._moved.places[pack])
         return joined_runs(blocks, numbers[packs] << SLOT_BITS | found & SLOT_MASK)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from blocksnapd.blocks import distinct
 from blocksnapd.errors import NotAllowedError, StoreMissingError
 from blocksnapd.model import NOWHERE
 from blocksnapd.store.runs import SLOT_BITS, SLOT_MASK
@@ -43,7 +44,7 @@ class Resumed:
         found = np.full(len(blocks), NOWHERE)
         is_there = there != NOWHERE
         packs = there >> SLOT_BITS
-        for index in np.unique(packs[is_there]).tolist():
+        for index in distinct(packs[is_there]).tolist():
             number = self._taken(index)
             if number is not None:
                 mine = is_there & (packs == index)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from blocksnapd.blocks import distinct
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -149,7 +151,7 @@ def split(older: Runs, newer: Runs) -> tuple[Runs, Runs]:
     """
     if not len(older) or not len(newer):
         return older, Runs.empty()
-    edges = np.unique(np.concatenate([older.starts, older.ends, newer.starts, newer.ends]))
+    edges = distinct(np.concatenate([older.starts, older.ends, newer.starts, newer.ends]))
     starts, lengths = edges[:-1], np.diff(edges)
     present, locations = look_up(older, starts)
     hides, _ = look_up(newer, starts)

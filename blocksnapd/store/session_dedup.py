@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from blocksnapd.blocks import distinct
 from blocksnapd.model import NOWHERE
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ class SessionDedup:
         stored = missing[leaders == np.arange(len(missing))]
         for start, _ in stretches:
             if lanes[start].tobytes() not in self._stripes:
-                stored = np.union1d(stored, np.arange(start, start + _STRIPE))
+                stripe = np.arange(start, start + _STRIPE)
+                stored = distinct(np.concatenate([stored, stripe]))
         if len(stored):
             locations[stored] = store(stored)
         locations[missing] = locations[missing[leaders]]

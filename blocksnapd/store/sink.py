@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from blocksnapd.blocks import state_add, state_sum
+from blocksnapd.blocks import distinct, state_add, state_sum
 from blocksnapd.errors import (
     CondemnedError,
     RefusedError,
@@ -264,7 +264,7 @@ class Sink:
         known_ones = locations[locations >= KNOWN_PACK]
         if not len(known_ones):
             return
-        numbers = np.unique(known_ones >> SLOT_BITS)
+        numbers = distinct(known_ones >> SLOT_BITS)
         for number in (numbers & PACK_NUMBER_MASK).tolist():
             if number not in self._known_packs:
                 record = known.pack(number)

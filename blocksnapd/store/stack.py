@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from blocksnapd.blocks import distinct
 from blocksnapd.errors import BlocksnapError, FormatError, StoreError
 from blocksnapd.store.layer_format import LayerHead
 from blocksnapd.store.layers import floors
@@ -183,7 +184,7 @@ class Stack:
         places, counts = self._density
         low, high = np.interp([float(first), float(end)], places, counts)
         wanted = np.arange(low + runs_max, high, runs_max)
-        for cut in np.unique(np.interp(wanted, counts, places)).astype(np.uint64).tolist():
+        for cut in distinct(np.interp(wanted, counts, places)).astype(np.uint64).tolist():
             if first < cut < end:
                 yield first, cut
                 first = cut
