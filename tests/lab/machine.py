@@ -34,6 +34,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tests.lab.processor import on_one_processor
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -235,15 +237,16 @@ class Guest:
         (machine.folder / "command").write_bytes(b"".join(a.encode() + b"\0" for a in command))
         self._lines: list[str] = []
         self._killed = False
-        self._process = subprocess.Popen(
-            self._argv(int(limit_s) + 1),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            cwd=machine.folder,
-            env=_host_environment(machine),
-        )
+        with on_one_processor() as self._processor:
+            self._process = subprocess.Popen(
+                self._argv(int(limit_s) + 1),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd=machine.folder,
+                env=_host_environment(machine),
+            )
         self._reader = threading.Thread(target=self._read_console, daemon=True)
         self._reader.start()
 
@@ -360,6 +363,7 @@ class Guest:
         # Every process of the guest holds the console's pipe: its end is the end of the last one.
         self._reader.join(timeout=10)
         self._process.stdout.close()
+        self._processor.close()
 
     def _story(self, message: str) -> str:
         seconds = time.monotonic() - self.started

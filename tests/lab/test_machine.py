@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.lab.machine import GUEST_DIR, GuestAbortedError, GuestFailedError, repeat_aborted
+from tests.lab.processor import on_one_processor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +19,21 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 SIZES = [1024 * MIB, 1024 * MIB]
+
+
+def test_each_has_a_processor_for_itself_as_long_as_there_are_any(tmp_path: Path) -> None:
+    allowed, name = os.sched_getaffinity(0), tmp_path.name
+    with contextlib.ExitStack() as claims:
+        chosen = []
+        for _ in range(len(allowed) + 1):
+            with on_one_processor(name) as claim:
+                chosen.append(os.sched_getaffinity(0))
+            claims.enter_context(claim)
+        assert os.sched_getaffinity(0) == allowed
+        assert all(len(processors) == 1 for processors in chosen)
+        assert set().union(*chosen[:-1]) == allowed
+    with on_one_processor(name) as claim, claim:
+        assert os.sched_getaffinity(0) == chosen[0]
 
 
 @pytest.mark.lab
