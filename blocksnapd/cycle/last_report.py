@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from blocksnapd.cycle.lvm_text import GroupReport, LogicalVolume, VolumeName
 
 HOLDS_S_MAX: Final = 10.0
+_ACTIVE_SNAPSHOT: Final = "sri-a-s---"
+_ROLE: Final = ("public", "snapshot", "thicksnapshot")
 
 
 class LastReport:
@@ -52,10 +54,31 @@ class LastReport:
         """Ask lvm2 the next time: the group is about to change."""
         self._report = None
 
+    async def made(
+        self, report: GroupReport, name: str, tags: tuple[str, ...]
+    ) -> LogicalVolume | None:
+        """Return the snapshot ``name``, which was made since ``report``; None: it is not there.
+
+        The kernel tells of a whole one all that ``tags`` do not; of any other one lvm2 is asked.
+        Raises as ``get``.
+        """
+        row = await asyncio.to_thread(self._shown_row, report, name, tags)
+        if row is None:
+            volumes = (await self.get(again=False)).volumes
+            return next((volume for volume in volumes if volume.name == name), None)
+        self._report = replace(report, volumes=[*report.volumes, row])
+        return row
+
     def note_removed(self, report: GroupReport, name: str) -> None:
         """Take ``report`` for the last one, without the volume ``name`` that was removed since."""
         volumes = [volume for volume in report.volumes if volume.name != name]
         self._report = replace(report, volumes=volumes)
+
+    def _shown_row(
+        self, report: GroupReport, name: str, tags: tuple[str, ...]
+    ) -> LogicalVolume | None:
+        with Control() as control:
+            return shown_row(control, self._volume, report, name, tags)
 
     def _holds(self, report: GroupReport) -> bool:
         with Control() as control:
@@ -80,6 +103,26 @@ def is_shown(control: Control, volume: VolumeName, report: GroupReport) -> bool:
         and sectors * SECTOR_SIZE == origin.size
         and all(snapshot_numbers(control.status(d.name)) for d in stack.snapshots)
     )
+
+
+def shown_row(
+    control: Control, volume: VolumeName, report: GroupReport, name: str, tags: tuple[str, ...]
+) -> LogicalVolume | None:
+    """Return what lvm2 would report of the snapshot ``name`` of ``volume`` with these ``tags``.
+
+    None unless the kernel shows it active and whole, in the group of ``report``.
+    """
+    origin = next(v for v in report.volumes if v.name == volume.lv)
+    dm, group = lvm_text.dm_name(volume.vg, name), f"LVM-{origin.vg_uuid.replace('-', '')}"
+    device = next((d for d in find_stack(control, volume.dm).snapshots if d.name == dm), None)
+    numbers = snapshot_numbers(control.status(dm)) if device else None
+    if device is None or numbers is None or not device.live or not device.uuid.startswith(group):
+        return None
+    return replace(
+        origin, name=name, uuid=device.uuid.removeprefix(group), attr=_ACTIVE_SNAPSHOT,
+        size=numbers[1], origin=origin.name, invalid=False, role=_ROLE, tags=tags,
+        devno=(device.major, device.minor),
+    )  # fmt: skip
 
 
 def _is_same(device: DeviceInfo, volume: LogicalVolume) -> bool:

@@ -139,7 +139,7 @@ class LvmSource:
             await asyncio.to_thread(self._refuse, group, origin)
             await asyncio.to_thread(self._sync)
             try:
-                suspended_s, at = await self._create(origin, point_id)
+                suspended_s, at = await self._create(group, origin, point_id)
             except BlocksnapError:
                 self._last.drop()
                 with contextlib.suppress(BlocksnapError):  # the first error is the one to tell
@@ -286,7 +286,9 @@ class LvmSource:
         if self._place.file:
             check_room(self._place.file, self._place.reserve)
 
-    async def _create(self, origin: LogicalVolume, point_id: str) -> tuple[float, float]:
+    async def _create(
+        self, group: GroupReport, origin: LogicalVolume, point_id: str
+    ) -> tuple[float, float]:
         """Run lvcreate; return (suspended seconds, instant) once the snapshot is known whole."""
         name = snapshot_name(point_id)
         useful = cow_size_max(origin.size, self._place.chunk_size)
@@ -297,8 +299,8 @@ class LvmSource:
             places=self._place.physical_volumes, udev=self._lvm.udev,
         )  # fmt: skip
         guarded = await self._guarded(argv, name, stay=True)
-        volumes = (await self._last.get(again=False)).volumes
-        made = next((v for v in volumes if v.name == name), None)
+        tags = lvm_text.snapshot_tags(origin.uuid, point_id)
+        made = await self._last.made(group, name, tags)
         view = await asyncio.to_thread(self._view, origin, [made] if made else [])
         if made is None or view.snapshots[0].state != "good" or made.size < size:
             raise LvmError(

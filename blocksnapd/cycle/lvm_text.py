@@ -172,6 +172,11 @@ def snapshot_name(point_id: str) -> str:
     return f"{SNAPSHOT_PREFIX}{point_id}"
 
 
+def snapshot_tags(volume_uuid: str, point_id: str) -> tuple[str, ...]:
+    """Return the tags of the snapshot for ``point_id`` of the origin with this LV UUID."""
+    return TAG, f"{TAG_VOLUME}{volume_uuid}", f"{TAG_POINT}{point_id}"
+
+
 def configuration(*, udev: bool) -> str:
     """Return the settings that every command of ours runs under, whatever lvm.conf says.
 
@@ -224,7 +229,7 @@ def create_argv(
         places: physical volumes, or ``@tag``, that the COW space must come from.
         udev: whether udevd runs.
     """
-    tags = [TAG, f"{TAG_VOLUME}{volume_uuid}", f"{TAG_POINT}{point_id}"]
+    tags = snapshot_tags(volume_uuid, point_id)
     return [
         "lvcreate", "--snapshot", "--permission", "r", "--chunksize", f"{chunk_size}b",
         "--size", f"{size}b", "--name", snapshot_name(point_id),
@@ -262,11 +267,7 @@ def parse_group(text: str) -> GroupReport:
 
 
 def parse_vgs(text: str) -> list[VolumeGroup]:
-    """Parse the reply to ``vgs_argv``.
-
-    Raises:
-        LvmError: it is not a whole report of that shape.
-    """
+    """Parse the reply to ``vgs_argv``; raises as ``parse_group``."""
     return [
         VolumeGroup(
             name=_word(row, "vg_name"), uuid=_word(row, "vg_uuid"), size=_number(row, "vg_size"),
@@ -278,11 +279,7 @@ def parse_vgs(text: str) -> list[VolumeGroup]:
 
 
 def parse_pvs(text: str) -> list[PhysicalVolume]:
-    """Parse the reply to ``pvs_argv``.
-
-    Raises:
-        LvmError: it is not a whole report of that shape.
-    """
+    """Parse the reply to ``pvs_argv``; raises as ``parse_group``."""
     return [_physical_volume(row) for row in _rows(text, "pv")]
 
 

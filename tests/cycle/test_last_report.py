@@ -1,22 +1,25 @@
 """When a report may be used again, on a model of the kernel's devices.
 
-That a cycle on a real one needs but two reports shows in the lab (test_lvm_source.py).
+That a cycle on a real one needs but one report shows in the lab (test_lvm_source.py).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from blocksnapd.cycle import lvm_text
 from blocksnapd.cycle.dm_ioctl import Control, DeviceInfo, Target
-from blocksnapd.cycle.last_report import is_shown
+from blocksnapd.cycle.last_report import is_shown, shown_row
 from blocksnapd.cycle.lvm_text import VolumeName
 from tests.cycle.test_lvm_text import GROUP, ORIGIN, SNAPSHOT, full_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from blocksnapd.cycle.lvm_text import LogicalVolume
 
 VOLUME = VolumeName("vg", "root")
 SECTORS = int(ORIGIN["lv_size"]) // 512
@@ -117,3 +120,42 @@ def test_on_any_doubt_it_does_not_hold(change: Callable[[Kernel], None]) -> None
 def test_what_an_interrupted_command_left_does_not_hold(attr: str) -> None:
     left = {**SNAPSHOT, "lv_name": "bs_p2", "lv_attr": attr, "origin": ""}
     assert not shown(Kernel(), ORIGIN, SNAPSHOT, left)
+
+
+def made(kernel: Kernel) -> LogicalVolume | None:
+    before = lvm_text.parse_group(full_report(ORIGIN))
+    tags = lvm_text.snapshot_tags(ORIGIN["lv_uuid"], "p1")
+    return shown_row(cast("Control", kernel), VOLUME, before, "bs_p1", tags)
+
+
+def test_what_was_made_is_shown_as_lvm2_would_report_it() -> None:
+    row = made(Kernel())
+    reported = lvm_text.parse_group(full_report(SNAPSHOT)).volumes[0]
+    assert row == replace(reported, uuid=reported.uuid.replace("-", ""))
+    assert shown(Kernel(), ORIGIN, {**SNAPSHOT, "lv_uuid": row.uuid})
+
+
+def gone(kernel: Kernel) -> None:
+    del kernel.devices["vg-bs_p1"]
+
+
+def of_no_table(kernel: Kernel) -> None:
+    kernel.devices["vg-bs_p1"] = kernel.devices["vg-bs_p1"]._replace(live=False)
+
+
+def of_another_group(kernel: Kernel) -> None:
+    device = kernel.devices["vg-bs_p1"]
+    kernel.devices["vg-bs_p1"] = device._replace(uuid=device.uuid.replace("LVM-", "LVM-x"))
+
+
+def of_another_origin(kernel: Kernel) -> None:
+    kernel.tables["vg-bs_p1"] = Target(0, SECTORS, "snapshot", "254:9 254:2 P 8")
+
+
+@pytest.mark.parametrize(
+    "change", [given_up, gone, of_no_table, of_another_group, of_another_origin]
+)
+def test_what_is_not_whole_is_not_taken_for_made(change: Callable[[Kernel], None]) -> None:
+    kernel = Kernel()
+    change(kernel)
+    assert made(kernel) is None
