@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STEP_BLOCKS = 1 << 18  # identities of so many blocks are compared at once
+KEPT_RUNS_MAX = 1 << 18  # of a difference that is asked for again; 24 bytes each
 _NO_EXTENTS = Extents.whole(0)
 
 
@@ -87,6 +88,7 @@ class Difference:
         self._packs = PlaceNumbers()  # of both images
         unit = np.uint64(found.block_size)
         self._also = _merged(also.starts // unit, (also.ends + unit - np.uint64(1)) // unit)
+        self._kept: list[Part] | None = None  # all of it, if that is little
 
     def parts(self) -> Iterator[Part]:
         """Yield what differs, ascending; windows without a difference are left out.
@@ -95,6 +97,20 @@ class Difference:
             ChecksumError, RepositoryFormatError: what the repository says of one of the two is
                 damaged. StoreError: the place failed.
         """
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept: list[Part] = []
+        room = KEPT_RUNS_MAX
+        for part in self._parts():
+            room -= len(part.content) + len(part.zero)
+            if room >= 0:
+                kept.append(part)
+            yield part
+        if room >= 0:
+            self._kept = kept
+
+    def _parts(self) -> Iterator[Part]:
         end = -(-self._found.size // self._found.block_size)
         cuts = {edge for image in (self._found, self._wanted) for w in image.map.windows()
                 for edge in w if edge < end}  # fmt: skip

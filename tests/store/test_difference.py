@@ -117,6 +117,27 @@ def test_equal_content_at_another_place_is_equal() -> None:
     assert applied(lab, 2, 0)[1] == {7}
 
 
+@pytest.mark.parametrize("kept", [0, 20, 1000])
+def test_asked_again_it_tells_the_same(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(difference, "KEPT_RUNS_MAX", kept)
+    monkeypatch.setattr("blocksnapd.store.stack.WINDOW_RUNS_MAX", 9)
+    lab = Lab(blocks=BLOCKS)
+    lab.write(range(BLOCKS), noise=True)
+    lab.commit()
+    lab.commit(np.union1d(lab.write(range(0, BLOCKS, 3)), lab.zero(range(1, BLOCKS, 6))))
+    apart = Difference(*(lab.reader.open_image(lab.kept[at][0]) for at in (0, 1)))
+    next(apart.parts())  # given up half-way
+
+    def told() -> list[tuple[list[int], list[int]]]:
+        parts = [(part.content_extents, part.zero_extents) for part in apart.parts()]
+        return [(one.starts.tolist(), other.starts.tolist()) for one, other in parts]
+
+    first = told()
+    assert len(first) > 1
+    assert told() == told() == first
+    assert sum(len(content) + len(zero) for content, zero in first) == BLOCKS // 3 + BLOCKS // 6
+
+
 def test_extents_that_rounding_makes_overlap() -> None:
     lab = Lab(blocks=20)
     lab.write(range(20))
