@@ -109,6 +109,17 @@ def remaining(volume: VolumeName) -> int | None:
     return None
 
 
+def is_begun(volume: VolumeName) -> bool:
+    """Return whether the kernel shows anything of a merge into ``volume``, or the group's others.
+
+    What it does not show, because nobody activated it, takes room but merges nothing.
+    """
+    prefix = lvm_text.dm_name(volume.vg, lvm_text.MERGE_PREFIX)
+    with Control() as control:
+        is_shown = any(name.startswith(prefix) for name in control.names())
+    return is_shown or remaining(volume) is not None
+
+
 async def settle(lvm: Lvm, volume: VolumeName, tell: Callable[[int], None]) -> list[str]:
     """See a merge through, and remove what was never merged; return what was done, in sentences.
 

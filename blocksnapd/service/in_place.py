@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blocksnapd.cycle.lvm import Lvm
 from blocksnapd.cycle.lvm_text import VolumeName
+from blocksnapd.cycle.merging import is_begun
 from blocksnapd.cycle.snapshot_content import SnapshotContent
 from blocksnapd.errors import (
     BlocksnapError,
@@ -101,9 +102,10 @@ class _InPlace:
             with held:
                 _check_identity(held, wanted)
                 await self._begin(daemon)
-                # One of before that was killed, or that a boot interrupted.
-                run.warnings = [*run.warnings, *await self._merge.settle()]
-                self.merges &= run.phase != "merge"  # what is left of it is next to nothing
+                if self.merges or await asyncio.to_thread(is_begun, self._volume):
+                    # One of before that was killed, or that a boot interrupted.
+                    run.warnings = [*run.warnings, *await self._merge.settle()]
+                    self.merges &= run.phase != "merge"  # what is left of it is next to nothing
                 await self._restore(daemon, held)
             if self.merges:
                 await self._merge.begin()
