@@ -371,10 +371,10 @@ def _revoke(arguments: argparse.Namespace) -> None:
 
 
 def _worker(arguments: argparse.Namespace) -> None:
-    from blocksnapd.daemon import run_worker
     from blocksnapd.store.keys import RestoreKey, load_maintenance
     from blocksnapd.store.places import open_store
     from blocksnapd.store.repository import Repository
+    from blocksnapd.worker import run_worker
 
     def passphrase() -> str:
         if arguments.passphrase_fd is None:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import math
 import os
 import signal
-import threading
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -23,14 +21,11 @@ from prometheus_client import CollectorRegistry
 from blocksnapd.control import unix_socket
 from blocksnapd.control.events import EventLog
 from blocksnapd.control.metrics_http import MetricsServer
-from blocksnapd.control.server import ControlServer
 from blocksnapd.cycle.hook_journal import HookJournal
 from blocksnapd.cycle.hook_runner import HookRunner
 from blocksnapd.cycle.lvm import Lvm
 from blocksnapd.cycle.shared_snapshots import SharedSnapshots
 from blocksnapd.errors import BlocksnapError, HostError
-from blocksnapd.maintain.prune import Pruner
-from blocksnapd.maintain.verify_runs import VerifyRuns
 from blocksnapd.metrics import Metrics
 from blocksnapd.runtime import loop_lag, notify
 from blocksnapd.runtime.clock import SystemClock
@@ -53,11 +48,10 @@ from blocksnapd.service.reloading import Reloader
 from blocksnapd.service.renewing import Renewing
 from blocksnapd.service.run_history import RunHistory
 from blocksnapd.service.runs import RunBook
+from blocksnapd.service.serving import serve, stop_signal
 from blocksnapd.service.state_lock import state_lock
 from blocksnapd.service.targets import TargetWatch
 from blocksnapd.service.volume_task import VolumeTask
-from blocksnapd.service.worker_operations import WorkerOperations
-from blocksnapd.service.worker_points import WorkerPoints
 from blocksnapd.units import format_count
 
 if TYPE_CHECKING:
@@ -66,10 +60,6 @@ if TYPE_CHECKING:
 
     from blocksnapd.config import Config, Volume
     from blocksnapd.control.access import Access
-    from blocksnapd.control.operations import Operations
-    from blocksnapd.store.keys import MaintenanceKey
-    from blocksnapd.store.objects import ObjectStore
-    from blocksnapd.store.repository import Repository
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +84,7 @@ async def _run_daemon(config: Config) -> None:
     # Threads that hang at a disk or target must leave enough for all that still can work.
     threads = ThreadPoolExecutor(8 + 4 * len(config.lanes), "blocksnap")
     asyncio.get_running_loop().set_default_executor(threads)
-    stop = _stop_signal()
+    stop = stop_signal()
     clock = SystemClock()
     access = unix_socket.access_for(config.control.read_group, config.control.admin_group)
     events = await _open_events(config.daemon.state_dir, clock)
@@ -132,7 +122,7 @@ async def _run_daemon(config: Config) -> None:
     operations.reloading = reloader
     async with contextlib.AsyncExitStack() as stack:
         for sockets in (handed_in, ours):
-            await _serve(
+            await serve(
                 stack, operations, access, sockets,
                 are_ours=sockets is ours, answered=metrics.answered,
             )  # fmt: skip
@@ -168,61 +158,6 @@ async def _run_daemon(config: Config) -> None:
             supervisor.stop()
 
 
-async def run_worker(
-    repository: Repository,
-    store: ObjectStore,
-    key: MaintenanceKey,
-    socket_path: str,
-    ended: Callable[[], None] | None,
-) -> None:
-    """Serve one repository on a private socket until SIGTERM, or until ``ended`` returns.
-
-    Args:
-        repository: opened with the caller's key.
-        store: the place it is in.
-        key: that key.
-        socket_path: where to listen.
-        ended: blocks until whoever started the worker is gone; None: nobody is waited for, it
-            ends once nothing has been asked of it for a while.
-    """
-    stop = _stop_signal()
-    clock = SystemClock()
-    book = RunBook(clock)
-    points = WorkerPoints(repository, store.url, Pruner(store, key, clock.now))
-    await points.load()
-    operations = WorkerOperations(
-        points, book, clock,
-        pruning=Pruning(PlanBook(_own_plans()), book),
-        verify_runs=functools.partial(VerifyRuns, store, key),
-    )  # fmt: skip
-    access = unix_socket.access_for(None, None)
-    loop = asyncio.get_running_loop()
-
-    def wait_for_end(ended: Callable[[], None]) -> None:
-        ended()
-        with contextlib.suppress(RuntimeError):  # the loop may be closed by then
-            loop.call_soon_threadsafe(stop.set)
-
-    async with contextlib.AsyncExitStack() as stack:
-        sockets = [unix_socket.bind(socket_path, access)]
-        await _serve(stack, operations, access, sockets, are_ours=True)
-        if ended is None:
-            idle = asyncio.create_task(operations.idle())
-            idle.add_done_callback(lambda _: stop.set())
-        else:
-            threading.Thread(
-                target=wait_for_end, args=(ended,), name="wait-for-end", daemon=True
-            ).start()
-        await stop.wait()
-        await operations.close()
-
-
-def _own_plans() -> str:
-    """Return where the plans of whoever starts a worker are kept until they are applied."""
-    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    return os.path.join(state, "blocksnap", "plans")
-
-
 async def _open_events(state_dir: str, clock: SystemClock) -> EventLog:
     try:
         return await EventLog.open(state_dir, clock)
@@ -241,21 +176,6 @@ def _bind_what_is_missing(
     if any(listening.getsockname() == path for listening in handed_in):
         return []
     return [unix_socket.bind(path, access)]
-
-
-async def _serve(
-    stack: contextlib.AsyncExitStack,
-    operations: Operations,
-    access: Access,
-    sockets: list[socket.socket],
-    *,
-    are_ours: bool,
-    answered: Callable[[str, str, int], None] = lambda *_: None,
-) -> None:
-    for listening in sockets:
-        answering = ControlServer(operations, access, answered=answered)
-        await answering.start(listening)
-        stack.push_async_callback(answering.stop, unlink=are_ours)
 
 
 async def _serve_metrics(
@@ -377,10 +297,3 @@ async def _tell_status(operations: HostOperations, clock: SystemClock) -> None:
         counts = {state: states.count(state) for state in dict.fromkeys(states)}
         notify.status(", ".join(f"{n} {state}" for state, n in counts.items()) or "no volumes")
         await clock.sleep(STATUS_INTERVAL_S)
-
-
-def _stop_signal() -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from blocksnapctl.client import Client
-from blocksnapd import daemon
+from blocksnapd import daemon, worker
 from blocksnapd.config import load
 from blocksnapd.errors import BusyError, HostError
 from blocksnapd.runtime.clock import ManualClock
@@ -165,8 +165,8 @@ async def test_a_worker_ends_when_its_caller_does(place: Path) -> None:
     store = LocalStore(str(place / "repository"))
     repository = Repository.on(store, maintenance=key, restore=key)
     ours, theirs = os.pipe()
-    worker = asyncio.create_task(
-        daemon.run_worker(
+    ending = asyncio.create_task(
+        worker.run_worker(
             repository, store, key, str(place / "control.sock"),
             lambda: os.close(ours) if os.read(ours, 1) == b"" else None,
         )
@@ -175,7 +175,7 @@ async def test_a_worker_ends_when_its_caller_does(place: Path) -> None:
     assert (await ask(place, "points"))["points"] == []
     os.close(theirs)
     async with asyncio.timeout(30):
-        await worker
+        await ending
     assert not (place / "control.sock").exists()
 
 

@@ -19,7 +19,8 @@ LAYERS = (
     {"keep_rules", "metric_table", "model", "packing", "receiver_url", "s3_url", "toml_lines"},
     {"blocks", "ports"}, {"runtime", "config"}, {"metrics", "pki"},
     {"cycle", "parse", "ship", "store", "restore", "export", "files", "control"},
-    {"maintain", "receive"}, {"shipping"}, {"pipeline"}, {"service"}, {"daemon"}, {"__main__"},
+    {"maintain", "receive"}, {"shipping"}, {"pipeline"}, {"service"}, {"daemon", "worker"},
+    {"__main__"},
 )  # fmt: skip
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 CTL_MAY_IMPORT = {
@@ -56,6 +57,7 @@ TESTED_THROUGH = {
     "blocksnapctl.supporting": "tests.flow.test_support_flow",
     "blocksnapd.service.config_diff": "tests.flow.test_reload_flow",
     "blocksnapd.service.reloading": "tests.flow.test_reload_flow",
+    "blocksnapd.service.serving": "tests.test_daemon",
     "blocksnapd.service.checkup": "tests.flow.test_scan_flow",
     "blocksnapd.service.drill_run": "tests.flow.test_drill_flow",
     "blocksnapd.service.merging": "tests.lab.test_merge",
