@@ -59,6 +59,8 @@ _CREDENTIALS = "for object storage, like ~/.aws/credentials; left out: AWS_* of 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code, one of the constants ``EXIT_*``."""
+    # Nothing here multiplies matrices, for which numpy starts a thread per processor when imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     arguments = _parser().parse_args(argv)
     logging.basicConfig(
         level=logging.DEBUG if arguments.verbose else arguments.log_level,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import jsonschema
@@ -38,6 +40,20 @@ def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
             main(argv)
         assert end.value.code == code
     assert capsys.readouterr().out == f"blocksnapd {__version__}\n"
+
+
+def test_numpy_starts_no_threads() -> None:
+    program = (
+        "import os, sys, blocksnapd.__main__ as program\n"
+        "assert 'numpy' not in sys.modules\n"
+        "try: program.main(['--version'])\n"
+        "except SystemExit: import numpy\n"
+        "print(len(os.listdir('/proc/self/task')))"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+    argv = [sys.executable, "-c", program]
+    said = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.splitlines()[1:] == ["1"]
 
 
 @pytest.mark.parametrize("argv", [["check", "--config"], ["--config"]])
