@@ -107,28 +107,31 @@ def _publish(place: HostPlace, order: Order, upload: Upload, head: bytes) -> Non
 async def _copy(order: Order, body: StreamReader, upload: Upload) -> bytes:
     hasher, head, size = blake3(), b"", 0
 
-    def take(piece: bytes) -> None:
-        hasher.update(piece)
-        upload.write(piece)
+    def take(parts: list[bytes]) -> None:
+        for part in parts:
+            hasher.update(part)
+            upload.write(part)
 
-    while piece := await _piece(order.name, body):
-        size += len(piece)
+    while parts := await _piece(order.name, body):
+        size += sum(map(len, parts))
         if size > order.size:
             break
-        if len(head) < HEAD_SIZE:
-            head += piece[: HEAD_SIZE - len(head)]
-        await asyncio.to_thread(take, piece)
+        for part in parts:
+            head += part[: HEAD_SIZE - len(head)]
+        await asyncio.to_thread(take, parts)
     if size != order.size or hasher.hexdigest() != order.digest:
         raise damaged(order.name)
     return head
 
 
-async def _piece(name: str, body: StreamReader) -> bytes:
-    # What is there, up to a piece: few large steps to the disk instead of many small ones.
-    parts, size = [], 0
+async def _piece(name: str, body: StreamReader) -> list[bytes]:
+    # What is there, up to a piece: few large steps to the disk instead of many small ones. Joining
+    # it here would copy every byte in the one thread that all sources wait for.
+    parts: list[bytes] = []
+    size = 0
     try:
         async with asyncio.timeout(STALL_S_MAX):
-            while size < PIECE_SIZE and (part := await body.readany()):
+            while size < PIECE_SIZE and (part := (await body.readchunk())[0]):
                 parts.append(part)
                 size += len(part)
     except TimeoutError:
@@ -137,4 +140,4 @@ async def _piece(name: str, body: StreamReader) -> bytes:
             effect="Nothing was committed by this call.",
             hint="Look after the network; the source tries again.",
         ) from None
-    return b"".join(parts)
+    return parts

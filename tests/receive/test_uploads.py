@@ -13,6 +13,7 @@ from blocksnapd.receive import uploads
 from blocksnapd.receive.caller import Caller
 from blocksnapd.receive.places import Places
 from blocksnapd.receive.uploads import Order, receive
+from blocksnapd.store.files import BEGIN_SYNC_SIZE
 from tests.receive.running import Running
 
 NAME = "v/vol/d/20261123/p" + "7" * 16 + "-0001-0123abcd.pk"
@@ -25,13 +26,13 @@ class Body:
     def __init__(self, *pieces: object) -> None:
         self._pieces = list(pieces)
 
-    async def readany(self) -> bytes:
+    async def readchunk(self) -> tuple[bytes, bool]:
         piece = self._pieces.pop(0) if self._pieces else b""
         if piece is None:
             await asyncio.sleep(3600)
         if isinstance(piece, Exception):
             raise piece
-        return piece
+        return piece, False
 
 
 @pytest.fixture
@@ -55,7 +56,8 @@ def left(place) -> list[Path]:
 
 
 async def test_pieces_of_any_size_become_one_object(place):
-    pieces = [bytes([n]) * (n * 40_000) for n in range(1, 12)]
+    pieces = [bytes([n]) * (n * 40_000) for n in range(1, 17)]
+    assert sum(map(len, pieces)) > BEGIN_SYNC_SIZE
     assert await receive(place, order(b"".join(pieces)), Body(*pieces), go_on)
     assert place.store().get(NAME, size_max=1 << 30) == b"".join(pieces)
 
@@ -106,9 +108,9 @@ async def test_an_upload_that_a_beginning_writer_cleared_away_may_be_tried_again
     """As after a restart of the receiver: the source puts again before it has its lock again."""
 
     class Locking(Body):
-        async def readany(self) -> bytes:
+        async def readchunk(self) -> tuple[bytes, bool]:
             place.store().lock("v/vol/").release()
-            return await super().readany()
+            return await super().readchunk()
 
     with pytest.raises(StoreError, match="cleared away") as told:
         await receive(place, order(b"abc"), Locking(b"abc"), go_on)
