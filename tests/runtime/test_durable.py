@@ -128,3 +128,17 @@ def test_another_name_of_a_link_is_a_link(directory: int, tmp_path: Path) -> Non
     (tmp_path / "link").symlink_to("/nowhere")
     durable.link_in(directory, b"link", directory, b"second")
     assert os.readlink(tmp_path / "second") == "/nowhere"
+
+
+def test_a_sync_that_is_begun_leaves_the_bytes_alone_and_errors_to_the_sync(tmp_path: Path) -> None:
+    data = os.urandom(3 << 20)
+    with open(tmp_path / "file", "w+b", 0) as file:
+        durable.write_all(file.fileno(), data)
+        durable.begin_sync(file.fileno(), 1 << 20, 1 << 20)
+        durable.begin_sync(file.fileno(), 8 << 20, 1 << 20)  # where nothing is
+        durable.sync_file(file.fileno())
+    assert (tmp_path / "file").read_bytes() == data
+    closed = 1 << 20  # no process here has so many descriptors
+    durable.begin_sync(closed, 0, 1)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        durable.sync_file(closed)
