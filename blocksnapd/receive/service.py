@@ -28,6 +28,7 @@ from blocksnapd.receive.serving import Serving, caller_of_certificate, server_co
 from blocksnapd.receive.upkeep import Upkeep, write_floors
 from blocksnapd.runtime import notify
 from blocksnapd.runtime.clock import SystemClock
+from blocksnapd.runtime.memory import keep_freed
 from blocksnapd.runtime.supervise import Supervisor
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 THREADS = 32  # each waits for the disk on behalf of one request
+# What comes in goes through pieces of some 256 KiB, at the speed of the line.
+KEPT_SIZE = 8 << 20
+KEPT_PIECE_MAX = 512 << 10
 
 
 class Receiver:
@@ -108,6 +112,7 @@ async def run_receiver(config: ReceiveConfig) -> None:
     Raises:
         BlocksnapError: the receiver could not start.
     """
+    keep_freed(KEPT_SIZE, piece_max=KEPT_PIECE_MAX)
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(THREADS, "receive"))
     stop = asyncio.Event()
