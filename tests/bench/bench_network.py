@@ -1,6 +1,6 @@
 """What the way to a receiver costs: on a clean line, far away, and cut again and again.
 
-    python -m tests.bench.bench_network [MiB] [cuts]              128 and 6 when left out
+    python -m tests.bench.bench_network [MiB] [cuts]              256 and 6 when left out
 
 Real client, real receiver process, TLS on this machine. Beside it, the same bytes as one stream
 over the same TLS to a process that writes them to the same disk and syncs: as ``cat`` would send
@@ -193,7 +193,7 @@ def cut(receiver: Receiver, cuts: int) -> None:
 def main() -> None:
     """Run and print."""
     said = [int(word) for word in sys.argv[1:3]]
-    size, cuts = [*said, *(128, 6)[len(said) :]]
+    size, cuts = [*said, *(256, 6)[len(said) :]]
     with tempfile.TemporaryDirectory() as name, Receiver(Path(name)) as receiver:
         clean(receiver, Path(name), size * MIB)
         far(receiver)
