@@ -110,7 +110,7 @@ async def _copy(order: Order, body: StreamReader, upload: Upload) -> bytes:
     def take(parts: list[bytes]) -> None:
         for part in parts:
             hasher.update(part)
-            upload.write(part)
+        upload.write(*parts)
 
     while parts := await _piece(order.name, body):
         size += sum(map(len, parts))

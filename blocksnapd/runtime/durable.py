@@ -10,17 +10,20 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import itertools
 import os
 import secrets
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 TEMP_PREFIX = ".tmp-"
 
 _LIBC: Final = ctypes.CDLL(None)
 _SYNC_FILE_RANGE_WRITE: Final = 2
+_PARTS_AT_ONCE: Final = 1024  # IOV_MAX of Linux
 
 
 def temp_name() -> str:
@@ -167,6 +170,20 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
     view = memoryview(data).cast("B")
     while view:
         view = view[os.write(fd, view) :]
+
+
+def write_parts(fd: int, parts: Sequence[bytes | memoryview]) -> int:
+    """Write all ``parts`` at the file's position, many at a time; return their bytes."""
+    left = deque(memoryview(part).cast("B") for part in parts)
+    size = 0
+    while left:
+        done = os.writev(fd, list(itertools.islice(left, _PARTS_AT_ONCE)))
+        size += done
+        while left and done >= len(left[0]):
+            done -= len(left.popleft())
+        if done:
+            left[0] = left[0][done:]
+    return size
 
 
 def _write_synced(path: str, parts: Iterable[bytes | memoryview], mode: int) -> int:

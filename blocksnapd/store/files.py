@@ -284,11 +284,10 @@ class Upload:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def write(self, part: bytes | memoryview) -> None:
-        """Add ``part``; raises as ``put``."""
+    def write(self, *parts: bytes | memoryview) -> None:
+        """Add ``parts``; raises as ``put``."""
         with self._telling(), self._lock:
-            durable.write_all(self._fd, part)
-            self._size += memoryview(part).nbytes
+            self._size += durable.write_parts(self._fd, parts)
             if self._size - self._begun >= BEGIN_SYNC_SIZE:
                 # The disk writes while the rest is on its way: the sync then waits for little.
                 durable.begin_sync(self._fd, self._begun, self._size - self._begun)

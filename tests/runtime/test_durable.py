@@ -142,3 +142,21 @@ def test_a_sync_that_is_begun_leaves_the_bytes_alone_and_errors_to_the_sync(tmp_
     durable.begin_sync(closed, 0, 1)
     with pytest.raises(OSError, match="Bad file descriptor"):
         durable.sync_file(closed)
+
+
+@pytest.mark.parametrize("step", [1, 1000, 1 << 20])
+def test_parts_are_written_whole_however_little_goes_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    whole = os.writev
+    parts = [os.urandom(n % 7) for n in range(3000)]
+
+    def some(fd: int, views: list[memoryview]) -> int:
+        return whole(fd, [memoryview(b"".join(views))[:step]])
+
+    with open(tmp_path / "file", "wb", 0) as file:
+        assert durable.write_parts(file.fileno(), parts) == len(b"".join(parts))
+        monkeypatch.setattr(os, "writev", some)
+        assert durable.write_parts(file.fileno(), parts) == len(b"".join(parts))
+        assert durable.write_parts(file.fileno(), []) == 0
+    assert (tmp_path / "file").read_bytes() == b"".join(parts) * 2
