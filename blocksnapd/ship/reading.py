@@ -1,9 +1,8 @@
-"""Reads and hashes batches of blocks ahead of whoever ships them, in bounded memory. Edge.
+"""Reads batches of blocks ahead of whoever ships them, in bounded memory. Edge.
 
 Scattered blocks are read by several threads at once, since a disk answers many questions in the
-time of one; another thread hashes. Both are a few batches ahead of the caller: the disk and all
-processors are kept at work, whoever of them is slowest. Buffers are page-aligned, for direct I/O,
-and used in turn.
+time of one. They are a few batches ahead of the caller, so that the disk is kept at work. Buffers
+are page-aligned, for direct I/O, and used in turn.
 """
 
 from __future__ import annotations
@@ -20,9 +19,8 @@ from blocksnapd.ship.spans import Batch
 from blocksnapd.units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
-    from blocksnapd.model import U8
     from blocksnapd.ports import BlockReader
 
 BATCH_SIZE = 4 * MIB
@@ -30,21 +28,17 @@ BUFFERS = 4
 READERS = 8
 
 
-class HashedBatch(NamedTuple):
-    """Blocks, their bytes, and the identity of each, shape (n, 16)."""
+class ReadBatch(NamedTuple):
+    """Blocks and their bytes."""
 
     batch: Batch
     data: memoryview
-    hashes: U8
 
 
 def read_ahead(
-    reader: BlockReader,
-    batches: Iterable[Batch],
-    block_size: int,
-    identify: Callable[[memoryview], U8],
-) -> Generator[HashedBatch, None, None]:
-    """Yield each batch with its blocks' bytes and identities; the bytes' memory is used again.
+    reader: BlockReader, batches: Iterable[Batch], block_size: int
+) -> Generator[ReadBatch, None, None]:
+    """Yield each batch with its blocks' bytes, whose memory is used again.
 
     The last block of a reader whose size is no multiple of ``block_size`` is padded with zeros.
     Memory: ``BUFFERS`` times ``BATCH_SIZE``. Close it to be sure that nothing is read any more.
@@ -53,11 +47,8 @@ def read_ahead(
         HostError: the device failed.
     """
     views = buffers(BUFFERS, BATCH_SIZE)
-    ahead: deque[tuple[Batch, memoryview, Future[U8]]] = deque()
-    with (
-        ThreadPoolExecutor(READERS, "blocksnap-read") as disk,
-        ThreadPoolExecutor(1, "blocksnap-hash") as processor,
-    ):
+    ahead: deque[tuple[ReadBatch, list[Future[None]]]] = deque()
+    with ThreadPoolExecutor(READERS, "blocksnap-read") as disk:
         for index, batch in enumerate(batches):
             if len(ahead) == BUFFERS - 1:  # one buffer is the caller's until its next step
                 yield _next(ahead)
@@ -66,7 +57,7 @@ def read_ahead(
                 disk.submit(read_batch, reader, part, view[low:high], block_size)
                 for part, low, high in _parts(batch, block_size)
             ]
-            ahead.append((batch, view, processor.submit(_identify, identify, view, reading)))
+            ahead.append((ReadBatch(batch, view), reading))
         while ahead:
             yield _next(ahead)
 
@@ -93,17 +84,11 @@ def _parts(batch: Batch, block_size: int) -> Iterator[tuple[Batch, int, int]]:
         low = high
 
 
-def _identify(
-    identify: Callable[[memoryview], U8], view: memoryview, reading: list[Future[None]]
-) -> U8:
+def _next(ahead: deque[tuple[ReadBatch, list[Future[None]]]]) -> ReadBatch:
+    found, reading = ahead.popleft()
     for part in reading:
         part.result()
-    return identify(view)
-
-
-def _next(ahead: deque[tuple[Batch, memoryview, Future[U8]]]) -> HashedBatch:
-    batch, view, hashing = ahead.popleft()
-    return HashedBatch(batch, view, hashing.result())
+    return found
 
 
 def _read_run(reader: BlockReader, offset: int, view: memoryview) -> None:

@@ -1,7 +1,9 @@
 """Ships what differs: read, hash, leave out what did not change, hand the rest to a sink.
 
 Everything works on arrays of blocks, one batch of at most ``BATCH_SIZE`` bytes at a time.
-Runs in one thread and blocks; :mod:`blocksnapd.ship.reading` reads and hashes ahead in others.
+Runs in one thread and blocks; :mod:`blocksnapd.ship.reading` reads ahead in others. It hashes by
+itself: a thread of its own for that would be in the way of this one at each block, as they take
+turns at the interpreter.
 """
 
 from __future__ import annotations
@@ -103,21 +105,19 @@ class Shipper:
         """
         plan = batches(extents, self._block_size, BATCH_SIZE // self._block_size)
         total = extents.size
-        ahead = read_ahead(self._reader, plan, self._block_size, self._identify)
+        ahead = read_ahead(self._reader, plan, self._block_size)
         with closing(ahead):  # or its threads would go on with a reader that is closed
-            for batch, data, hashes in ahead:
+            for batch, data in ahead:
                 if self._cancelled():
                     raise CancelledRunError("the run was cancelled while it shipped")
-                self._ship_batch(batch.blocks(), data, hashes)
+                self._ship_batch(batch.blocks(), data)
                 done = min(self._done.read_bytes, total)
                 self._progress(Progress(done, total, self._done.changed_bytes))
         return self._done
 
-    def _identify(self, data: memoryview) -> U8:
-        return identities(data, self._block_size, self._hash_key)
-
-    def _ship_batch(self, blocks: U64, data: memoryview, hashes: U8) -> None:
+    def _ship_batch(self, blocks: U64, data: memoryview) -> None:
         self._done.read_bytes += len(data)
+        hashes = identities(data, self._block_size, self._hash_key)
         zero = block_math.is_zero_hash(hashes)
         if self._known is None:
             changed = ~zero

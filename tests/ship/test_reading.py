@@ -1,10 +1,9 @@
-"""Reading ahead: every batch with its own bytes and identities, in order, whoever is slow."""
+"""Reading ahead: every batch with its own bytes, in order, whoever is slow."""
 
 from __future__ import annotations
 
 import random
 import threading
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,22 +12,13 @@ from hypothesis import strategies as st
 
 from blocksnapd.errors import HostError
 from blocksnapd.model import Extents
-from blocksnapd.ship.reading import BUFFERS, READERS, HashedBatch, read_ahead
-from blocksnapd.ship.shipper import identities
+from blocksnapd.ship.reading import BUFFERS, READERS, ReadBatch, read_ahead
 from blocksnapd.ship.spans import Batch, batches
 from tests.fakes.memory_volume import MemoryReader
 
-if TYPE_CHECKING:
-    from blocksnapd.model import U8
-
 BLOCK = 4096
-KEY = bytes(range(32))
 CONTENT = random.Random(8).randbytes(400 * BLOCK - 700)
 PADDED = CONTENT + bytes(700)
-
-
-def identify(data: memoryview) -> U8:
-    return identities(data, BLOCK, KEY)
 
 
 def plan_of(blocks: set[int], per_batch: int) -> list[Batch]:
@@ -39,18 +29,17 @@ def plan_of(blocks: set[int], per_batch: int) -> list[Batch]:
     return list(batches(Extents(starts[heads], ends), BLOCK, per_batch))
 
 
-def check(batch: HashedBatch) -> None:
+def check(batch: ReadBatch) -> None:
     numbers = batch.batch.blocks().tolist()
     expected = b"".join(PADDED[n * BLOCK : (n + 1) * BLOCK] for n in numbers)
     assert batch.data == expected
-    assert (batch.hashes == identify(memoryview(expected))).all()
 
 
 @given(st.sets(st.integers(0, 399), min_size=1), st.integers(1, 60))
 def test_every_batch_comes_in_order_with_its_bytes(blocks: set[int], per_batch: int) -> None:
     plan = plan_of(blocks, per_batch)
     seen = []
-    for found in read_ahead(MemoryReader(CONTENT), plan, BLOCK, identify):
+    for found in read_ahead(MemoryReader(CONTENT), plan, BLOCK):
         check(found)
         seen.append(found.batch)
     assert seen == plan
@@ -66,7 +55,7 @@ def test_scattered_blocks_are_read_by_several_threads_at_once() -> None:
             super().read_into(offset, view)
 
     plan = plan_of(set(range(0, 2 * READERS, 2)), 100)
-    for found in read_ahead(Meeting(CONTENT), plan, BLOCK, identify):
+    for found in read_ahead(Meeting(CONTENT), plan, BLOCK):
         check(found)
 
 
@@ -79,7 +68,7 @@ def test_no_more_is_read_ahead_than_there_are_buffers() -> None:
             super().read_into(offset, view)
 
     plan = plan_of(set(range(40)), 1)
-    for taken, found in enumerate(read_ahead(Noting(CONTENT), plan, BLOCK, identify)):
+    for taken, found in enumerate(read_ahead(Noting(CONTENT), plan, BLOCK)):
         assert len(begun) <= taken + BUFFERS
         check(found)
     assert len(begun) == 40
@@ -93,7 +82,7 @@ def test_a_failing_read_is_told_in_its_turn(bad: int) -> None:
                 raise HostError(f"block {bad} is gone")
             super().read_into(offset, view)
 
-    found = read_ahead(Failing(CONTENT), plan_of(set(range(400)), 1), BLOCK, identify)
+    found = read_ahead(Failing(CONTENT), plan_of(set(range(400)), 1), BLOCK)
     for _ in range(bad):
         check(next(found))
     with pytest.raises(HostError, match=f"block {bad} is gone"):
@@ -102,7 +91,7 @@ def test_a_failing_read_is_told_in_its_turn(bad: int) -> None:
 
 def test_no_thread_outlives_a_reading_that_was_given_up() -> None:
     before = threading.active_count()
-    found = read_ahead(MemoryReader(CONTENT), plan_of(set(range(400)), 3), BLOCK, identify)
+    found = read_ahead(MemoryReader(CONTENT), plan_of(set(range(400)), 3), BLOCK)
     check(next(found))
     found.close()
     assert threading.active_count() <= before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,7 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blocksnapd.errors import RepositoryFormatError
-from blocksnapd.store.compression import compress, decompress_exact, decompress_into
+from blocksnapd.store.compression import (
+    compress,
+    compress_into,
+    decompress_exact,
+    decompress_into,
+)
 
 
 @given(st.binary(max_size=3000), st.sampled_from([1, 3, 9]))
@@ -54,3 +60,32 @@ def test_bytes_come_back_into_memory_unless_cut_short(data, cut):
     for wrong in (packed[: len(packed) - 1 - cut], b""):
         with pytest.raises(RepositoryFormatError):
             decompress_into(wrong, view)
+
+
+@given(st.data())
+def test_into_memory_comes_what_comes_as_bytes_and_nothing_else(data):
+    plain = data.draw(st.sampled_from([b"", b"a", b"x" * 1000, random.Random(1).randbytes(500)]))
+    packed = bytearray(compress(plain, data.draw(st.sampled_from([-3, 1, 9]))))
+    at = data.draw(st.integers(0, len(packed) - 1))
+    packed[at] ^= data.draw(st.integers(0, 255))
+    packed = packed[: data.draw(st.integers(0, len(packed)))] + data.draw(st.binary(max_size=9))
+    view = memoryview(bytearray(len(plain)))
+    try:
+        wanted = decompress_exact(packed, len(plain))
+    except RepositoryFormatError:
+        with pytest.raises(RepositoryFormatError):
+            decompress_into(packed, view)
+    else:
+        decompress_into(packed, view)
+        assert view == wanted
+
+
+@given(st.binary(min_size=1, max_size=9000), st.booleans(), st.sampled_from([-3, 1, 9]))
+def test_a_frame_fills_memory_or_has_no_room(data, is_plain, level):
+    data = bytes(len(data)) + data[:9] if is_plain else data
+    room = memoryview(bytearray(2 * len(data) + 100))
+    size = compress_into(memoryview(data), room, level)
+    assert decompress_exact(room[:size], len(data)) == data
+    assert compress_into(memoryview(data), room[:size], level) == size
+    for less in (size - 1, 1 + size // 2, 1):
+        assert compress_into(memoryview(data), room[:less], level) == 0
