@@ -59,8 +59,7 @@ _CREDENTIALS = "for object storage, like ~/.aws/credentials; left out: AWS_* of 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code, one of the constants ``EXIT_*``."""
-    # Nothing here multiplies matrices, for which numpy starts a thread per processor when imported.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads: nothing here needs them
     arguments = _parser().parse_args(argv)
     logging.basicConfig(
         level=logging.DEBUG if arguments.verbose else arguments.log_level,
@@ -72,9 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             result: int | None = arguments.command(arguments)
     except BlocksnapError as error:
         sys.stderr.write(f"blocksnapd: {error.message}\n")
-        for more in (error.effect, error.hint):
-            if more:
-                sys.stderr.write(f"  {more}\n")
+        for more in filter(None, (error.effect, error.hint)):
+            sys.stderr.write(f"  {more}\n")
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
