@@ -7,6 +7,7 @@ import threading
 import zstandard
 
 from blocksnapd.errors import RepositoryFormatError
+from blocksnapd.packing import FRAME_SIZES
 
 _COLUMN_LEVEL = 3
 _RLE_BLOCK = 1
@@ -18,6 +19,7 @@ class _Contexts(threading.local):
     def __init__(self) -> None:
         self.compressors: dict[int, zstandard.ZstdCompressor] = {}
         self.decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW_SIZE_MAX)
+        self.scratch = [memoryview(bytearray(FRAME_SIZES[-1])) for _ in range(2)]
 
     def compressor(self, level: int) -> zstandard.ZstdCompressor:
         made = self.compressors.get(level)
@@ -32,6 +34,11 @@ _contexts = _Contexts()
 def compress(data: bytes | memoryview, level: int = _COLUMN_LEVEL) -> bytes:
     """Return one zstd frame that states its content size."""
     return _contexts.compressor(level).compress(data)
+
+
+def scratch() -> list[memoryview]:
+    """Return two pieces of memory, as large as a frame, which are the calling thread's alone."""
+    return _contexts.scratch
 
 
 def compress_into(data: memoryview, view: memoryview, level: int) -> int:

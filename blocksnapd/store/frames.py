@@ -7,7 +7,6 @@ of. Its size is the writer's choice, told by each pack.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from blocksnapd.errors import ChecksumError, RepositoryFormatError
 from blocksnapd.packing import FRAME_SIZES
-from blocksnapd.store.compression import compress_into, decompress_exact, decompress_into
+from blocksnapd.store.compression import compress_into, decompress_exact, decompress_into, scratch
 from blocksnapd.store.seal import TAG_SIZE, Scope, damaged
 
 FRAME_SIZE_MAX = FRAME_SIZES[-1]
@@ -114,20 +113,12 @@ def frame_sum(frame: bytes | memoryview, key: bytes) -> bytes:
     return blake3(frame, key=key).digest(length=FRAME_SUM_SIZE)
 
 
-class _Scratch(threading.local):
-    # A frame, compressed and read back: new memory for each would be handed out under a lock.
-    def __init__(self) -> None:
-        self.packed, self.plain = (memoryview(bytearray(FRAME_SIZE_MAX)) for _ in range(2))
-
-
-_scratch = _Scratch()
-
-
 def _squeeze(data: memoryview, level: int) -> memoryview:
     # A compressor has returned garbage before (restic #4523): what does not read back is kept raw.
     # What is returned is good until the thread's next call.
-    room = _scratch.packed[: int(len(data) * (1 - _GAIN_MIN))]
-    packed, plain = room[: compress_into(data, room, level)], _scratch.plain[: len(data)]
+    packed_memory, plain_memory = scratch()
+    room = packed_memory[: int(len(data) * (1 - _GAIN_MIN))]
+    packed, plain = room[: compress_into(data, room, level)], plain_memory[: len(data)]
     if not packed:
         return data
     try:
