@@ -32,8 +32,12 @@ from typing import TYPE_CHECKING
 
 from blocksnapd import __version__
 from blocksnapd.control.messages import (
-    DEFAULT_CONFIG, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, SCHEMA,
-)  # fmt: skip
+    DEFAULT_CONFIG,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    SCHEMA,
+)
 from blocksnapd.errors import BlocksnapError, KeyMissingError, NotFoundError, UsageError
 from blocksnapd.runtime.reader import ends_unread
 from blocksnapd.units import format_count
