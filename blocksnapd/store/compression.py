@@ -7,7 +7,6 @@ import threading
 import zstandard
 
 from blocksnapd.errors import RepositoryFormatError
-from blocksnapd.packing import FRAME_SIZES
 
 _COLUMN_LEVEL = 3
 _RLE_BLOCK = 1
@@ -19,13 +18,6 @@ class _Contexts(threading.local):
     def __init__(self) -> None:
         self.compressors: dict[int, zstandard.ZstdCompressor] = {}
         self.decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW_SIZE_MAX)
-        self.scratch = [memoryview(bytearray(FRAME_SIZES[-1])) for _ in range(2)]
-
-    def compressor(self, level: int) -> zstandard.ZstdCompressor:
-        made = self.compressors.get(level)
-        if made is None:
-            made = self.compressors[level] = zstandard.ZstdCompressor(level=level)
-        return made
 
 
 _contexts = _Contexts()
@@ -33,25 +25,10 @@ _contexts = _Contexts()
 
 def compress(data: bytes | memoryview, level: int = _COLUMN_LEVEL) -> bytes:
     """Return one zstd frame that states its content size."""
-    return _contexts.compressor(level).compress(data)
-
-
-def scratch() -> list[memoryview]:
-    """Return two pieces of memory, as large as a frame, which are the calling thread's alone."""
-    return _contexts.scratch
-
-
-def compress_into(data: memoryview, view: memoryview, level: int) -> int:
-    """Fill ``view`` with one zstd frame that states its content size; return its size.
-
-    Unlike ``compress`` it takes no memory, for which other threads would have to wait. 0: there is
-    no room for it. Neither may be empty: the library would never return.
-    """
-    assert len(data)
-    assert len(view)
-    with _contexts.compressor(level).stream_reader(data, size=len(data)) as reader:
-        size = reader.readinto(view)
-        return 0 if reader.read(1) else size
+    made = _contexts.compressors.get(level)
+    if made is None:
+        made = _contexts.compressors[level] = zstandard.ZstdCompressor(level=level)
+    return made.compress(data)
 
 
 def decompress_exact(data: bytes | memoryview, size: int) -> bytes:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from blocksnapd.errors import ChecksumError, RepositoryFormatError
 from blocksnapd.packing import FRAME_SIZES
-from blocksnapd.store.compression import compress_into, decompress_exact, decompress_into, scratch
+from blocksnapd.store.compression import compress, decompress_exact, decompress_into
 from blocksnapd.store.seal import TAG_SIZE, Scope, damaged
 
 FRAME_SIZE_MAX = FRAME_SIZES[-1]
@@ -113,17 +112,15 @@ def frame_sum(frame: bytes | memoryview, key: bytes) -> bytes:
     return blake3(frame, key=key).digest(length=FRAME_SUM_SIZE)
 
 
-def _squeeze(data: memoryview, level: int) -> memoryview:
+def _squeeze(data: memoryview, level: int) -> bytes | memoryview:
     # A compressor has returned garbage before (restic #4523): what does not read back is kept raw.
-    # What is returned is good until the thread's next call.
-    packed_memory, plain_memory = scratch()
-    room = packed_memory[: int(len(data) * (1 - _GAIN_MIN))]
-    packed, plain = room[: compress_into(data, room, level)], plain_memory[: len(data)]
-    if not packed:
+    packed = compress(data, level)
+    if len(packed) > len(data) * (1 - _GAIN_MIN):
         return data
     try:
-        decompress_into(packed, plain)
+        # Of the same size, it starts with the data only if it is the data; unlike ==, this takes
+        # any buffer, and compares it without a copy.
+        same = decompress_exact(packed, len(data)).startswith(data)
     except RepositoryFormatError:
-        return data
-    same = np.array_equal(np.frombuffer(plain, np.uint8), np.frombuffer(data, np.uint8))
+        same = False
     return packed if same else data

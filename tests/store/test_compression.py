@@ -11,12 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blocksnapd.errors import RepositoryFormatError
-from blocksnapd.store.compression import (
-    compress,
-    compress_into,
-    decompress_exact,
-    decompress_into,
-)
+from blocksnapd.store.compression import compress, decompress_exact, decompress_into
 
 
 @given(st.binary(max_size=3000), st.sampled_from([1, 3, 9]))
@@ -78,14 +73,3 @@ def test_into_memory_comes_what_comes_as_bytes_and_nothing_else(data):
     else:
         decompress_into(packed, view)
         assert view == wanted
-
-
-@given(st.binary(min_size=1, max_size=9000), st.booleans(), st.sampled_from([-3, 1, 9]))
-def test_a_frame_fills_memory_or_has_no_room(data, is_plain, level):
-    data = bytes(len(data)) + data[:9] if is_plain else data
-    room = memoryview(bytearray(2 * len(data) + 100))
-    size = compress_into(memoryview(data), room, level)
-    assert decompress_exact(room[:size], len(data)) == data
-    assert compress_into(memoryview(data), room[:size], level) == size
-    for less in (size - 1, 1 + size // 2, 1):
-        assert compress_into(memoryview(data), room[:less], level) == 0
