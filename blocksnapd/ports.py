@@ -159,7 +159,7 @@ class ChangeSource(Protocol):
     def saved(self, base_id: str, *, batch_size: int) -> Iterator[SavedBatch]:
         """Yield the old content of every changed chunk, at most ``batch_size`` bytes at a time.
 
-        The memory of a batch is used again for the next one.
+        The memory of a batch is used again for the next but one.
         """
 
     def check_valid(self, point_ids: tuple[str, ...]) -> None:

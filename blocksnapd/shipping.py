@@ -24,7 +24,7 @@ from blocksnapd.errors import (
 from blocksnapd.model import Extents, PointFacts, Proof
 from blocksnapd.ship.again import KnownWithout, still_held, with_blocks
 from blocksnapd.ship.prover import RANGES_MAX, Prover
-from blocksnapd.ship.reading import BATCH_SIZE
+from blocksnapd.ship.reading import BATCH_SIZE, one_ahead
 from blocksnapd.ship.shipper import Shipper
 
 if TYPE_CHECKING:
@@ -206,7 +206,8 @@ class Shipping:
         assert self._known is not None
         prover = Prover(self._known, size=self._size, hash_key=self._volume.store.hash_key)
         saved = self._volume.source.saved(base_id, batch_size=BATCH_SIZE)
-        return prover.prove(self._until_stopped(saved))
+        with closing(one_ahead(self._until_stopped(saved))) as ahead:
+            return prover.prove(ahead)
 
     def _until_stopped(self, saved: Iterator[SavedBatch]) -> Iterator[SavedBatch]:
         for batch in saved:

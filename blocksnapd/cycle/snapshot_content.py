@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import mmap
 import os
 import weakref
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -20,6 +19,7 @@ from blocksnapd.cycle.dm_stack import is_given_up, snapshot_numbers
 from blocksnapd.cycle.lvm_text import dm_name, snapshot_name
 from blocksnapd.errors import CowFormatError, TrackingLostError, VolumeError
 from blocksnapd.model import Changes, SavedBatch
+from blocksnapd.runtime.buffers import buffers
 from blocksnapd.runtime.direct_reader import DirectReader
 
 if TYPE_CHECKING:
@@ -117,11 +117,11 @@ class SnapshotContent:
         if not len(table.new):
             return
         old, new = _in_cow_order(table)
-        buffer = memoryview(mmap.mmap(-1, min(count, len(new)) * size))  # page-aligned
+        turns = itertools.cycle(buffers(2, min(count, len(new)) * size))
         with self._cow(base_id) as cow:
             for first in range(0, len(new), count):
                 part = slice(first, first + count)
-                data = buffer[: len(new[part]) * size]
+                data = next(turns)[: len(new[part]) * size]
                 _read_chunks(cow, new[part], size, data)
                 yield SavedBatch(size, old[part], data)
 

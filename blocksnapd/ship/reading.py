@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
     from blocksnapd.ports import BlockReader
+
+_T = TypeVar("_T")
 
 BATCH_SIZE = 4 * MIB
 BUFFERS = 4
@@ -60,6 +62,18 @@ def read_ahead(
             ahead.append((ReadBatch(batch, view), reading))
         while ahead:
             yield _next(ahead)
+
+
+def one_ahead(read: Iterator[_T]) -> Generator[_T, None, None]:
+    """Yield what ``read`` yields, while a thread has it read the next. Close it as ``read_ahead``.
+
+    Raises what ``read`` raises.
+    """
+    with ThreadPoolExecutor(1, "blocksnap-ahead") as thread:
+        coming = thread.submit(next, read, None)
+        while (found := coming.result()) is not None:
+            coming = thread.submit(next, read, None)
+            yield found
 
 
 def read_batch(reader: BlockReader, batch: Batch, view: memoryview, block_size: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,9 +13,12 @@ from hypothesis import strategies as st
 
 from blocksnapd.errors import HostError
 from blocksnapd.model import Extents
-from blocksnapd.ship.reading import BUFFERS, READERS, ReadBatch, read_ahead
+from blocksnapd.ship.reading import BUFFERS, READERS, ReadBatch, one_ahead, read_ahead
 from blocksnapd.ship.spans import Batch, batches
 from tests.fakes.memory_volume import MemoryReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BLOCK = 4096
 CONTENT = random.Random(8).randbytes(400 * BLOCK - 700)
@@ -95,3 +99,36 @@ def test_no_thread_outlives_a_reading_that_was_given_up() -> None:
     check(next(found))
     found.close()
     assert threading.active_count() <= before
+
+
+def test_one_is_read_ahead_and_no_more() -> None:
+    begun: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(1, 6):
+            begun.append(number)
+            yield number
+        raise HostError("the disk is gone")
+
+    ahead = one_ahead(numbers())
+    for number in range(1, 6):
+        assert next(ahead) == number
+        assert len(begun) <= number + 1
+    with pytest.raises(HostError, match="the disk is gone"):
+        next(ahead)
+    assert list(one_ahead(iter([]))) == []
+
+
+def test_the_next_is_read_while_this_one_is_looked_at() -> None:
+    """The second is read before the first is done with, or this never ends."""
+    together = threading.Barrier(2, timeout=20)
+
+    def meeting() -> Iterator[int]:
+        yield 1
+        together.wait()
+        yield 2
+
+    ahead = one_ahead(meeting())
+    assert next(ahead) == 1
+    together.wait()
+    assert list(ahead) == [2]
