@@ -63,12 +63,13 @@ class Chains:
             before: list[int] = []
             for seq in here:
                 for link in self._into.get(seq, ()):  # the longest first
-                    if link.from_seq < after or link.from_seq in came:
+                    if link.from_seq < after:
                         continue
-                    came[link.from_seq] = link
                     if link.from_seq == after or link.is_whole:
                         return self._follow(came, link, upto)
-                    before.append(link.from_seq)
+                    if link.from_seq not in came:
+                        came[link.from_seq] = link
+                        before.append(link.from_seq)
             here = sorted(before)  # of equally many spans those that reach back farthest
         return self._follow(came, came[min(came)], upto) if came else []
 

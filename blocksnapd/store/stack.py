@@ -167,8 +167,8 @@ class Stack:
         except _LostError as lost:
             raise lost.error from lost
         result, covered = overlay_all(shown)
-        said = self._said(result)
-        return Overlaid(result.take(said), given, [*hidden, covered, result.take(~said)])
+        said, unsaid = self._said(result)
+        return Overlaid(said, given, [*hidden, covered, unsaid])
 
     def windows(self, runs_max: int | None = None) -> Iterator[tuple[int, int]]:
         """Yield blocks ``(first, end)``, ascending, that cover all layers, of about so many runs.
@@ -199,9 +199,7 @@ class Stack:
                 if layers is None:
                     middle = (first + end) // 2
                     return join([self._overlaid(first, middle), self._overlaid(middle, end)])
-                found = overlay_all(layers)[0]
-                said = self._said(found)
-                return found if said.all() else found.take(said)
+                return self._said(overlay_all(layers)[0])[0]
             except _LostError:
                 with self._lock:
                     if chain is self._chain:
@@ -246,10 +244,16 @@ class Stack:
             self._spans.discard(span, error)
             raise _LostError(error) from error
 
-    def _said(self, runs: Runs) -> np.typing.NDArray[np.bool_]:
-        # All but the zeros from the floor on, which go without saying.
-        below = runs.starts < np.uint64(self._head.floor)
-        return np.asarray(below | (runs.locations != ZERO))
+    def _said(self, runs: Runs) -> tuple[Runs, Runs]:
+        # All but the zeros from the floor on, which go without saying; and these.
+        floor = np.uint64(self._head.floor)
+        beyond = (runs.locations == ZERO) & (runs.ends > floor)
+        if not beyond.any():
+            return runs, Runs.empty()
+        starts = np.maximum(runs.starts, floor)
+        lengths = np.where(beyond, starts - runs.starts, runs.lengths)
+        said = Runs(runs.starts, lengths, runs.locations).take(lengths > 0)
+        return said, Runs.zeros(starts[beyond], (runs.ends - starts)[beyond])
 
 
 def _density_of(chain: Sequence[Span]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -95,3 +95,8 @@ def test_a_chain_across_what_is_lost():
     assert chains.shortest(0, 9) is None
     assert chains.covering(0, 9) == [link(0, 6), link(4, 8), link(8, 9)]
     assert chains.covering(5, 9) is None
+
+
+def test_a_whole_span_ends_the_way_back_also_from_where_one_that_is_not_whole_begins():
+    chains = Chains([link(5, 7, whole=True), link(5, 11), link(7, 11)])
+    assert chains.shortest(0, 11) == [link(5, 7, whole=True), link(7, 11)]

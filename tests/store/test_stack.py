@@ -51,6 +51,19 @@ def named(of: Stack, runs: Runs) -> dict[int, tuple[str, int] | None]:
     }
 
 
+def test_zeros_from_the_floor_on_go_without_saying_also_in_a_run_that_begins_below(small):
+    lab = grown(5, seed=1368046, blocks=20)
+    lab.maintain(budget=1)
+    found = Stack(lab.spans(), 1, 5)
+    assert found.head.floor == 20
+    runs, overlaid = found.runs(0, 54), found.account(0, 54)
+    zeros = runs.take(runs.locations == ZERO)
+    assert zeros.ends.max() == 20
+    assert overlaid.runs.ends.tolist() == runs.ends.tolist()
+    told = sum(given.blocks for given in overlaid.given)
+    assert runs.blocks + sum(hidden.blocks for hidden in overlaid.hidden) == told
+
+
 @settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
