@@ -76,6 +76,7 @@ class Sshd:
             "AuthorizedKeysFile": self._folder / "authorized_keys", "StrictModes": "no",
             "PidFile": "none", "UsePAM": "no", "PasswordAuthentication": "no",
             "KbdInteractiveAuthentication": "no",
+            "MaxStartups": 100,  # by itself it turns some of more than ten at once away, by chance
         }  # fmt: skip
         config = self._folder / "sshd_config"
         config.write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
