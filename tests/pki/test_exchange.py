@@ -77,8 +77,16 @@ def test_a_message_sent_back_is_refused():
     asking = Asking("K7QM2XPA", "db01")
     with pytest.raises(FormatError):
         asking.proofs(asking.message)
-    with pytest.raises(FormatError):
-        Asking("K7QM2XPA", "db01").proofs(b"B" + asking.message[1:][::-1])
+
+
+@pytest.mark.parametrize(
+    ("number", "why"), [(0, "not in the right group"), (1, "Zero"), (2, "not on curve")]
+)
+def test_what_is_no_point_of_the_group_is_refused(number, why):
+    """Who sends such a one would know the key without the code. ``number``: its y."""
+    with pytest.raises(FormatError) as told:
+        Asking("K7QM2XPA", "db01").proofs(b"B" + number.to_bytes(32, "little"))
+    assert why in str(told.value.__cause__)
 
 
 @settings(deadline=None)
