@@ -19,6 +19,7 @@ from blocksnapd.metrics import Metrics
 from blocksnapd.packing import PACKING_DEFAULT
 from blocksnapd.runtime.clock import ManualClock
 from blocksnapd.service.catalogue import Catalogue
+from blocksnapd.service.cow_watch import WATCH_INTERVAL_S
 from blocksnapd.service.hooks import VolumeHooks
 from blocksnapd.service.opened import Opened
 from blocksnapd.service.runs import RunBook
@@ -169,9 +170,11 @@ class Bench:
         return self.book.last(self.settings.name)
 
     async def pass_time(self, seconds: float) -> None:
-        """Turn the clock, then let what became due end."""
-        await self.clock.advance(seconds)
-        await self.idle()
+        """Turn the clock so that what became due ends, even in a thread, before it goes on."""
+        end = self.clock.monotonic() + seconds
+        while (left := end - self.clock.monotonic()) > 0:
+            await self.clock.advance(min(left, WATCH_INTERVAL_S))
+            await self.idle()
 
     async def shipping(self) -> None:
         """Wait until a cycle waits at the store; ``store.go`` was cleared before."""
