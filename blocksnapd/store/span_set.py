@@ -20,7 +20,7 @@ from blocksnapd.errors import (
 )
 from blocksnapd.store.chains import Chains, Link
 from blocksnapd.store.layer_reader import LayerReader
-from blocksnapd.store.listing import entry_name
+from blocksnapd.store.listing import DAMAGED, entry_name
 from blocksnapd.store.names import is_point_name, parse_point_name, points_prefix
 from blocksnapd.store.point_span import PointSpan
 
@@ -71,7 +71,9 @@ class SpanSet:
                 name, is_full = entry_name(self.volume_id, entry), entry.kind == "full"
                 if is_full and name not in self._chains:
                     insort(self._fulls, entry.seq)
-                self._sizes[entry.seq], self._names[entry.seq] = entry.size, name
+                self._names[entry.seq] = name
+                if entry.method != DAMAGED:  # else the size it is listed with is a guess
+                    self._sizes[entry.seq] = entry.size
                 self._chains.add(Link(entry.seq - 1, entry.seq, name, is_full))
 
     def add(self, ref: LayerRef) -> None:
@@ -129,18 +131,25 @@ class SpanSet:
             self._open.pop(span.name, None)
             self._drop(span.name, error)
 
-    def blocks(self, seq: int, block_size: int) -> int:
+    def blocks(self, seq: int, block_size: int) -> int | None:
         """Return how many blocks the image of a point has; 0 for point 0.
+
+        None: it is listed, but so damaged that it does not tell.
 
         Raises:
             NotFoundError: nothing tells. Others as ``chain``.
         """
         if seq == 0:
             return 0
-        if seq not in self._sizes:
-            with self._lock:
-                self._sizes[seq] = self._size_of(seq)
-        return -(-self._sizes[seq] // block_size)
+        with self._lock:
+            if seq not in self._sizes:
+                try:
+                    self._sizes[seq] = self._size_of(seq)
+                except (FormatError, NotFoundError):
+                    if seq not in self._names:
+                        raise
+                    return None
+            return -(-self._sizes[seq] // block_size)
 
     def digest(self, seq: int) -> str:
         """Return the digest of a listed point's object, empty if it cannot be read."""

@@ -210,7 +210,10 @@ class Stack:
         oldest, newest = chain[0].head, chain[-1].head
         below = 0
         if oldest.from_seq == self._after and oldest.floor:
-            below = self._spans.blocks(self._after, newest.block_size)
+            # Of an image of unknown size nothing goes without saying: the floor is lowered where
+            # something is laid over it.
+            known = self._spans.blocks(self._after, newest.block_size)
+            below = oldest.floor if known is None else known
         limits = floors([(span.head.blocks, span.head.floor) for span in chain], below)
         self._floors, self._chain, self._density = limits, chain, _density_of(chain)
         self._head = LayerHead(

@@ -127,6 +127,28 @@ def places_of(lab: MergedLab) -> list:
     ]
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_no_layer_makes_a_claim_from_the_size_that_a_damaged_point_is_listed_with(number):
+    """It is that of the point before, or none: what the layer does not tell would be zero."""
+    lab = MergedLab(blocks=10)
+    lab.write(range(10))
+    lab.commit()
+    lab.resize(40 * BLOCK)
+    lab.commit(lab.write(range(10, 40)))
+    lab.commit(lab.write([3]))
+    lab.commit(lab.write([5]))
+    name = lab.kept[number - 1][0].name
+    whole = lab.store.objects[name]
+    lab.store.objects[name] = whole[:20] + bytes([whole[20] ^ 1]) + whole[21:]
+    ref = merge(lab.store, lab.key, lab.spans(), number, 4)
+    lab.store.objects[name] = whole
+    spans = lab.spans()
+    spans.add(ref)
+    merged, apart = Stack(spans, 0, 4), Stack(lab.spans(), 0, 4)
+    assert (merged.depth, merged.chain[-1].name) == (number + 1, ref.name)
+    assert described(merged, merged.runs(0, 40)) == described(apart, apart.runs(0, 40))
+
+
 def test_a_budget_is_kept_and_the_rest_follows():
     lab = grown(17)
     first = lab.maintain(budget=1)
