@@ -94,7 +94,7 @@ class Sink:
         self._sum = self._shipped = self._deduplicated = self._stored = self._pack_count = 0
         self._next_block = self._next_zero = 0
         self._open = True
-        self._may_exist = False
+        self._may_exist = self._may_land = False
         count = os.cpu_count() or 1
         self._workers = ThreadPoolExecutor(count, thread_name_prefix="seal")
         self._log, self._sender = log, PackSender(store, log)
@@ -198,6 +198,9 @@ class Sink:
         except CondemnedError:
             self._forget_log()  # or whoever goes on would be refused for the same packs
             raise
+        except StoreError as error:
+            self._may_land = error.transient  # what was given up may arrive at any later moment
+            raise
         self._forget_log()
         commit.look_after()
         self._close()
@@ -216,7 +219,7 @@ class Sink:
         self._sender.close(cancel=True)
         try:
             name = point_name(self._volume_id, self._seq, self._point_id)
-            if not self._may_exist or not self._store.exists(name):
+            if not self._may_land and not (self._may_exist and self._store.exists(name)):
                 for name in self._sender.leftovers():
                     self._store.delete(name)
         except StoreError:

@@ -19,8 +19,9 @@ from blocksnapd.errors import (
 )
 from blocksnapd.store import pack_writer
 from blocksnapd.store.files import LocalStore
+from blocksnapd.store.names import is_point_name
 from tests.fakes.memory_objects import MemoryObjects
-from tests.store.support import BLOCK, VOLUME, Lab, point_id
+from tests.store.support import BLOCK, VOLUME, Lab, check_image, point_id
 
 
 @pytest.fixture
@@ -171,6 +172,29 @@ def test_an_abort_leaves_nothing(lab, monkeypatch):
     assert threading.active_count() <= threads
     lab.commit(np.arange(400))
     lab.check_all()
+
+
+def test_a_point_that_arrives_after_it_was_given_up_is_whole(lab, monkeypatch):
+    """A put without an answer may still be under way: what its point names is not removed."""
+    monkeypatch.setattr(pack_writer, "PACK_SIZE_TARGET", 300_000)
+    monkeypatch.setattr(pack_writer, "BATCH_SIZE", 65536)
+    late, put = [], lab.store.put
+
+    def lose_points(name, parts):
+        if not is_point_name(name):
+            return put(name, parts)
+        late.append((name, parts))
+        raise StoreError("no answer")
+
+    monkeypatch.setattr(lab.store, "put", lose_points)
+    sink = lab.sink(2)
+    lab.feed(sink, lab.write(range(400), noise=True))
+    with pytest.raises(StoreError, match="no answer"):
+        sink.commit(lab.facts("delta", 2))
+    sink.abort()
+    put(*late[0])
+    point = lab.reader.load_point(late[0][0])
+    check_image(lab.reader, point, lab.bytes())
 
 
 def test_no_room_in_the_middle_of_a_pack_commits_nothing(tmp_path, monkeypatch):
