@@ -16,6 +16,7 @@ one that was killed, cancelled or lost its repository can be gone on with. Edge.
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -39,6 +40,7 @@ from blocksnapd.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from concurrent.futures import Future
 
     from blocksnapd.model import U64, Extents
     from blocksnapd.ports import PointImage
@@ -181,13 +183,18 @@ class _Written(NamedTuple):
 
 
 class _Releases:
-    """Keeps what waits in memory for the disk at a few times ``RELEASE_SIZE``."""
+    """Keeps what waits in memory for the disk at a few times ``RELEASE_SIZE``.
+
+    A thread of its own hands it to the disk, as that takes for as long as the disk's queue is full.
+    """
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._size = 0
         self._start, self._end = _NOWHERE
         self._before = _NOWHERE
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="release")
+        self._under_way: Future[None] | None = None
 
     def note(self, piece: _Written) -> None:
         """Take note of what was written, and release it when there is enough."""
@@ -195,11 +202,18 @@ class _Releases:
         self._start, self._end = min(self._start, piece.start), max(self._end, piece.end)
         if self._size < RELEASE_SIZE:
             return
+        if self._under_way is not None:
+            self._under_way.result()
         # What was still on its way to the disk the last time can be given back now.
-        self._target.release(min(self._start, self._before[0]), max(self._end, self._before[1]))
+        start, end = min(self._start, self._before[0]), max(self._end, self._before[1])
+        self._under_way = self._thread.submit(self._target.release, start, end)
         self._before = self._start, self._end
         self._start, self._end = _NOWHERE
         self._size = 0
+
+    def close(self) -> None:
+        """Wait until nothing is handed on any more."""
+        self._thread.shutdown()
 
 
 class _Restore:
@@ -309,7 +323,7 @@ class _Restore:
 
     def _write(self, image: PointImage, *, keep_sum: bool) -> int:
         """Write all content of ``image``; return its bytes."""
-        written, releases = 0, _Releases(self._target)
+        written = 0
 
         def work(blocks: U64, data: memoryview) -> _Written:
             needs_sum = keep_sum or self._resume is not None
@@ -317,7 +331,10 @@ class _Restore:
             return self._write_piece(blocks, data, part)
 
         # Closed before the target is let go: nobody may write to it then.
-        with closing(image.each_piece(work)) as done:
+        with (
+            closing(_Releases(self._target)) as releases,
+            closing(image.each_piece(work)) as done,
+        ):
             for piece in done:
                 self._sum.add_sum(piece.content_sum)
                 written += piece.size
