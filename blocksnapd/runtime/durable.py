@@ -167,9 +167,7 @@ def remove(path: str) -> None:
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
     """Write all of ``data`` at the file's position."""
-    view = memoryview(data).cast("B")
-    while view:
-        view = view[os.write(fd, view) :]
+    write_parts(fd, [data])
 
 
 def write_parts(fd: int, parts: Sequence[bytes | memoryview]) -> int:

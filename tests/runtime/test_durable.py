@@ -31,7 +31,7 @@ def kill_at(patch: pytest.MonkeyPatch, call: int) -> None:
 
         return counted
 
-    for name in ("fsync", "rename", "link", "write", "unlink"):
+    for name in ("fsync", "rename", "link", "writev", "unlink"):
         patch.setattr(os, name, wrap(getattr(os, name)))
 
 

@@ -15,7 +15,7 @@ from blocksnapd.store import files
 from blocksnapd.store.files import LocalStore
 from tests.store.support import VOLUME, Lab, check_image, point_id
 
-CHANGING = ("mkdir", "open", "write", "fsync", "link", "unlink", "rename")
+CHANGING = ("mkdir", "open", "writev", "fsync", "link", "unlink", "rename")
 
 
 class Killed(BaseException):
@@ -41,8 +41,9 @@ class Dying:
 
         def change(*args, **kwargs):
             if self.limit is not None and len(self.trace) >= self.limit:
-                if name == "write" and len(self.trace) == self.limit:
-                    real(args[0], bytes(args[1])[: len(args[1]) // 2])
+                if name == "writev" and len(self.trace) == self.limit:
+                    whole = b"".join(args[1])
+                    real(args[0], [whole[: len(whole) // 2]])
                 self.trace.append(("dead",))
                 raise Killed
             self.trace.append((name, *args))
@@ -149,13 +150,14 @@ def test_everything_is_durable_before_the_point_has_its_name(base, monkeypatch):
     assert attempt(base, changed)
     monkeypatch.undo()
     opened: dict[int, str] = {}
-    dirty, unsynced = set(), set()
+    written, dirty, unsynced = set(), set(), set()
     committed = False
     for name, *args, result in dying.trace:
         if name == "open":
             opened[result] = args[0]
-        elif name == "write":
+        elif name == "writev":
             dirty.add(opened[args[0]])
+            written.add(opened[args[0]])
         elif name == "fsync":
             path = opened[args[0]]
             dirty.discard(path)
@@ -163,6 +165,7 @@ def test_everything_is_durable_before_the_point_has_its_name(base, monkeypatch):
         elif name == "mkdir":
             unsynced.add(args[0])
         elif name == "link":
+            assert args[0] in written, f"{args[1]} was written in a way that is not looked at here"
             assert args[0] not in dirty, f"{args[1]} was named before its content was on disk"
             if args[1].endswith(".pt"):
                 names = {p for p in unsynced if not os.path.basename(p).startswith(".")}
