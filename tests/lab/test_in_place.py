@@ -46,6 +46,8 @@ def check_kill(kill: Event) -> bool:
     """The same command finished it; return whether it had left a mixture."""
     assert kill["code"] in (0, 13), kill
     assert (kill["found"], kill["paused"]) == (kill["wanted"], None), kill
+    assert kill["unmerged"] == []
+    assert "which was never merged" in str(kill["run"]["warnings"]), kill
     held: dict[str, Any] = kill["held"]
     if not held:
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import time
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,8 @@ MIB = 1 << 20
 SIZES = [1024 * MIB, 1024 * MIB]
 
 
-def test_each_has_a_processor_for_itself_as_long_as_there_are_any(tmp_path: Path) -> None:
-    allowed, name = os.sched_getaffinity(0), tmp_path.name
+def test_each_has_a_processor_for_itself_as_long_as_there_are_any() -> None:
+    allowed, name = os.sched_getaffinity(0), secrets.token_hex(8)  # not that of another test run
     with contextlib.ExitStack() as claims:
         chosen = []
         for _ in range(len(allowed) + 1):

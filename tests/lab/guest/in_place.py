@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from blocksnapd.cycle import lvm_text, merging
 from tests.lab.guest import crash_world, kit
 from tests.lab.guest.crash_world import ORIGIN, VOLUME, World
 from tests.lab.guest.daemon_kit import LOG, SOCKET, Daemon, ask, bring_loopback_up, type_in
@@ -102,8 +103,19 @@ def there_and_back(scene: Scene, point: str) -> str:
     return safety
 
 
+def leave_unmerged(point: str) -> None:
+    """Make what is left of a restore that merges, when it is killed before the kernel merges."""
+    kit.run(
+        "lvcreate", "-qqy", "-Wn", "-Zn", "--size", "4m", "--name", merging.merge_name(point),
+        "--addtag", f"{merging.TAG_OF}data", "vg", f"@{lvm_text.COW_PV_TAG}",
+    )  # fmt: skip
+
+
 def killed(scene: Scene, whom: str, after_s: float, point: str) -> None:
-    """Kill ``whom`` in the middle of a restore to ``point``; the same command finishes it."""
+    """Kill ``whom`` in the middle of a restore to ``point``; the same command finishes it.
+
+    It clears away, too, what one that was to merge left.
+    """
     before = kit.image_digest(ORIGIN)
     process = scene.start(point)
     worker = worker_of(process.pid)
@@ -122,11 +134,13 @@ def killed(scene: Scene, whom: str, after_s: float, point: str) -> None:
         "state": volume["state"], "causes": half, "left": kit.image_digest(ORIGIN),
         "run": type_in("run", VOLUME)[0], "resume": type_in("resume", VOLUME)[0],
     } if half else {}  # fmt: skip
+    leave_unmerged(point)
     code, documents = scene.restore(point)
     kit.tell(
         "killed", whom=whom, after_s=after_s, status=process.returncode, held=held, code=code,
         run=documents[-1], paused=scene.paused(), before=before, found=kit.image_digest(ORIGIN),
         wanted=kit.image_digest(crash_world.reference(point)),
+        unmerged=[v for v in crash_world.volumes() if v.startswith(lvm_text.MERGE_PREFIX)],
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +39,8 @@ def compare(source: LvmSource, chunk_size: int) -> None:
     bounds = zip(changes.extents.starts.tolist(), changes.extents.ends.tolist(), strict=True)
     listed = {c for start, end in bounds for c in range(start // chunk_size, -(-end // chunk_size))}
     wrong, saved = [], set()
-    for batch in source.saved(BASE, batch_size=kit.MIB):
+    read = itertools.chain(source.saved(BASE, batch_size=kit.MIB), [None])
+    for batch, _ in itertools.pairwise(read):  # each when the next one is read already
         for row, chunk in enumerate(batch.chunks.tolist()):
             saved.add(chunk)
             piece = batch.data[row * chunk_size : (row + 1) * chunk_size]
