@@ -78,6 +78,12 @@ def parse_s3_url(url: str) -> S3Place:
     )  # fmt: skip
 
 
+def below_s3_url(url: str, part: str) -> str:
+    """Return the URL of what lies in the folder ``part`` of the place ``url``."""
+    parts = urlsplit(url)
+    return parts._replace(path=f"{parts.path.rstrip('/')}/{part}").geturl()
+
+
 def _options(query: str) -> dict[str, str]:
     pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), max_num_fields=16)
     names = [name for name, _ in pairs]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocksnapd.s3_url import S3Place, is_s3, parse_s3_url
+from blocksnapd.s3_url import S3Place, below_s3_url, is_s3, parse_s3_url
 
 
 @pytest.mark.parametrize(
@@ -62,6 +64,21 @@ def test_a_url_says_where_the_objects_are(url: str, place: S3Place) -> None:
 def test_what_is_not_a_place_is_refused(url: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         parse_s3_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("s3://vault", "s3://vault/db01"),
+        ("s3://vault/", "s3://vault/db01"),
+        ("s3://vault/a/b/?region=eu-1&lock=30d", "s3://vault/a/b/db01?region=eu-1&lock=30d"),
+        ("s3://vault/a?endpoint=http://[::1]:9", "s3://vault/a/db01?endpoint=http://[::1]:9"),
+    ],
+)
+def test_a_folder_below_keeps_all_options(url: str, expected: str) -> None:
+    assert below_s3_url(url, "db01") == expected
+    before, after = parse_s3_url(url), parse_s3_url(expected)
+    assert after == dataclasses.replace(before, prefix=f"{before.prefix}db01/")
 
 
 def test_a_secret_typed_as_an_option_is_not_repeated() -> None:

@@ -9,8 +9,9 @@ the store's clock alone, in whole seconds. Trying again is up to ``steady.py``. 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from copy import copy
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from blocksnapd.errors import (
     BlocksnapError,
@@ -20,7 +21,7 @@ from blocksnapd.errors import (
     StoreMissingError,
     UsageError,
 )
-from blocksnapd.s3_url import parse_s3_url
+from blocksnapd.s3_url import below_s3_url, parse_s3_url
 from blocksnapd.store.names import check_name, is_name, is_pack_name
 from blocksnapd.store.s3_client import Clients
 from blocksnapd.store.s3_errors import Answer, read_answer, told
@@ -86,13 +87,13 @@ class S3Store:
         except Exception as error:
             answer = _answered(error)
             if not (answer.is_taken or answer.may_pass):
-                raise told(answer, "write", name, self._url) from error
+                raise self.failed(answer, "write", name) from error
             found = self._compare(name, data)
             if found is False:
                 raise self._exists(name) from error
             if found is None:
                 # The request died on its way, or another one was just under way: try again.
-                raise told(answer, "write", name, self._url) from error
+                raise self.failed(answer, "write", name) from error
 
     def get(self, name: str, *, size_max: int) -> bytes:
         """Return a whole object of at most ``size_max`` bytes."""
@@ -155,7 +156,7 @@ class S3Store:
                 answer = _answered(error)
                 if answer.is_missing and not answer.no_bucket:
                     return False
-                raise told(answer, "read", name, self._url) from error
+                raise self.failed(answer, "read", name) from error
         return True
 
     def list_names(self, prefix: str) -> list[str]:
@@ -199,6 +200,24 @@ class S3Store:
         """Return the key of an object in the bucket."""
         return f"{self.place.prefix}{name}"
 
+    def below(self, part: str) -> Self:
+        """Return the place one folder down; clients are shared as far as can be."""
+        other = copy(self)
+        other._url = below_s3_url(self._url, part)
+        other.place = parse_s3_url(other._url)
+        other.clients = self.clients.at(other.place)
+        return other
+
+    def sizes(self) -> Iterator[int]:
+        """Yield the size of every object here, whatever its name."""
+        with self._told("list", "the objects"):
+            for page in self.clients.data.list(chunk_size=1000):
+                yield from (each["size"] for each in page)
+
+    def failed(self, answer: Answer, verb: str, name: str) -> StoreError:
+        """Return the error that tells ``answer`` to a request to ``verb`` the object ``name``."""
+        return told(answer, verb, name, self._url)
+
     def _put_whole(self, name: str, data: bytes) -> None:
         self.clients.data.put(name, data, mode="create", use_multipart=False)
 
@@ -231,7 +250,7 @@ class S3Store:
         except BlocksnapError:
             raise
         except Exception as error:
-            raise told(_answered(error), verb, name, self._url) from error
+            raise self.failed(_answered(error), verb, name) from error
 
 
 def _answered(error: Exception) -> Answer:

@@ -47,6 +47,7 @@ class SeaweedFs:
         self.admin = self.identity(*ADMIN)
         # May nothing but what a bucket's policy allows them.
         self.source, self.maintainer = self.identity("source", []), self.identity("maintainer", [])
+        self.receiver = self.identity("receiver", [])
         self.reader = self.identity("reader", [f"Read:{BUCKET}", f"List:{BUCKET}"])
 
     @staticmethod

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 
 import pytest
 
@@ -40,6 +42,18 @@ def test_credentials_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "one")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "two")
     assert key_of(Clients(PLACE, NO_ACCESS)) == ("one", "two")
+
+
+def test_clients_that_nobody_uses_any_more_go(monkeypatch):
+    """That of botocore takes some ten MiB, and a daemon lives for years."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "user")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    clients = Clients(PLACE, NO_ACCESS)
+    other = clients.at(PLACE)
+    seen = [weakref.ref(one) for one in (clients, other, clients.admin)]
+    del clients, other
+    gc.collect()
+    assert [one() for one in seen] == [None, None, None]
 
 
 def test_a_named_file_goes_before_the_environment(monkeypatch, tmp_path):

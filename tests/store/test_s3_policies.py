@@ -12,29 +12,33 @@ from blocksnapd.keep_rules import parse_rule
 from blocksnapd.maintain.maintainer import Orders
 from blocksnapd.maintain.retention import Policy
 from blocksnapd.model import Access
+from blocksnapd.receive.open_root import open_root
+from blocksnapd.receive.upkeep import write_floors
 from blocksnapd.service.maintain_targets import Place, maintain_place
+from blocksnapd.store.floor import floor_s_of
 from blocksnapd.store.init import init_repository
 from blocksnapd.store.keys import load_restore
 from blocksnapd.store.places import open_store
 from blocksnapd.store.repository import Repository
+from tests.receive.before_bucket import BeforeBucket
 from tests.store.support import START, VOLUME, Lab
 
 POLICIES = Path(__file__).resolve().parents[2] / "packaging/s3"
-BUCKET, PREFIX = "policed", "hosts/db01"
+BUCKET, PREFIX, RECEIVED = "policed", "hosts/db01", "received"
 
 
-def policy(name: str) -> dict:
+def policy(name: str, prefix: str = PREFIX) -> dict:
     """Return one of the files, for the bucket of the tests."""
     text = (POLICIES / f"{name}.json").read_text()
-    return json.loads(text.replace("BUCKET", BUCKET).replace("PREFIX", PREFIX))
+    return json.loads(text.replace("BUCKET", BUCKET).replace("PREFIX", prefix))
 
 
-def granted(name: str) -> list[dict]:
+def granted(name: str, prefix: str = PREFIX) -> list[dict]:
     """Return the statements of a policy as a bucket's policy has them for one user."""
     user = {"AWS": f"arn:aws:iam::000000000000:user/{name}"}
     return [
         {**statement, "Sid": f"{name}{statement['Sid']}", "Principal": user}
-        for statement in policy(name)["Statement"]
+        for statement in policy(name, prefix)["Statement"]
     ]
 
 
@@ -44,10 +48,10 @@ def url_of(seaweed, prefix: str = PREFIX) -> str:
 
 @pytest.fixture(scope="module")
 def bucket(seaweed):
-    """A bucket with the policies of a source and a maintainer."""
+    """A bucket with the policies of a source, a maintainer and a receiver."""
     admin = seaweed.store().clients.admin
     admin.create_bucket(Bucket=BUCKET)
-    statements = [*granted("source"), *granted("maintainer")]
+    statements = [*granted("source"), *granted("maintainer"), *granted("receiver", RECEIVED)]
     admin.put_bucket_policy(
         Bucket=BUCKET, Policy=json.dumps({"Version": "2012-10-17", "Statement": statements})
     )
@@ -63,7 +67,7 @@ def keys(bucket, tmp_path_factory):
     )
 
 
-@pytest.mark.parametrize("name", ["source", "maintainer", "create-only", "lifecycle"])
+@pytest.mark.parametrize("name", ["source", "maintainer", "receiver", "create-only", "lifecycle"])
 def test_each_file_is_json_with_both_names_to_fill_in(name):
     text = (POLICIES / f"{name}.json").read_text()
     assert json.loads(text)
@@ -152,3 +156,35 @@ def test_a_maintainer_cannot_take_the_repository_away(bucket, keys):
     ):
         with pytest.raises(KeyMissingError, match="not allowed"):
             attempt()
+
+
+def test_a_receiver_takes_what_hosts_send_and_destroys_nothing(bucket, tmp_path):
+    """Tried out at its start, with a floor that changes; and no host's object can it remove."""
+    url, access = url_of(bucket, RECEIVED), Access(credentials=bucket.receiver)
+    with BeforeBucket(tmp_path, bucket, url, floor="30d", quota="1 GiB") as receiver:
+        receiver.receive(credentials=bucket.receiver)
+        receiver.places.root = root = open_root(receiver.config)
+        assert root.check() == ()
+        lab = Lab(store=receiver.store("source"))
+        lab.write(range(60))
+        lab.commit()
+        receiver.tell(floor="7d")
+        write_floors(root, receiver.config)
+        assert root.hosts() == ["db01"]
+        store = open_store(root.url("db01"), access)
+        assert floor_s_of(store) == 7 * 86_400
+        (floor,) = store.list_names("f/")
+        for attempt in (
+            lambda: store.delete(lab.kept[0][0].name),
+            lambda: store.delete("repo.json"),
+            lambda: store.put(f"m/{VOLUME}/0000000000000001.mf", [b"a lie"]),
+            lambda: open_store(url_of(bucket), access).list_names("v/"),
+            lambda: open_store(url_of(bucket), access).put("repo.json", [b"1"]),
+        ):
+            with pytest.raises(KeyMissingError, match="not allowed"):
+                attempt()
+    lab.reader = Repository.on(store, restore=lab.keys)
+    lab.check_all()
+    maintainer = open_store(url_of(bucket), Access(credentials=bucket.maintainer))
+    with pytest.raises(KeyMissingError, match="not allowed"):
+        maintainer.put(floor, [b"{}"])  # nor can who maintains shorten what a receiver says
