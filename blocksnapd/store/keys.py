@@ -4,7 +4,7 @@
     maintenance.key   the private key of metadata too: merges, prunes, collects, reads no content
     restore.key       both private keys; with a passphrase they are sealed by Argon2id
 
-See FORMAT.md § 3 and § 15.
+See FORMAT.md § 3 and § 16.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 NAME_SIZE_MAX = 512
 REPOSITORY_NAME = "repo.json"
+FLOORS_PREFIX = "f/"
 
 _PART = r"[A-Za-z0-9][A-Za-z0-9._+@=-]{0,127}"
 _NAME = re.compile(rf"{_PART}(?:/{_PART})*")
@@ -33,6 +34,7 @@ _PACK = re.compile(
 _LAYER = re.compile(rf"v/({_PART})/l/([0-9a-f]{{16}})-([0-9a-f]{{16}})-[0-9a-f]{{8}}\.ly")
 _MANIFEST = re.compile(rf"m/({_PART})/([0-9a-f]{{16}})\.mf")
 _COLLECTION = re.compile(rf"g/({_PART})/([0-9a-f]{{16}})\.(cond|done)")
+_FLOOR = re.compile(r"f/([0-9a-f]{16})-([0-9a-f]{16})\.floor")
 _RECORD = re.compile(rf"t/({_PART})/[0-9]{{6}}/([0-9a-f]{{16}})-[0-9a-f]{{8}}\.(ok|bad|healed)")
 
 
@@ -257,6 +259,21 @@ def parse_record_name(name: str) -> RecordName:
     """
     match = _matched(_RECORD, name, "a record")
     return RecordName(match[1], int(match[2], 16), match[3])
+
+
+def floor_name(keeper: str, generation: int) -> str:
+    """Return the name of what a keeper, 16 hex digits, says of the floor."""
+    return f"{FLOORS_PREFIX}{keeper}-{generation:016x}.floor"
+
+
+def parse_floor_name(name: str) -> tuple[str, int]:
+    """Return keeper and generation of a floor's name.
+
+    Raises:
+        RepositoryFormatError: ``name`` is not a floor's.
+    """
+    match = _matched(_FLOOR, name, "a floor")
+    return match[1], int(match[2], 16)
 
 
 def is_of(parse: Callable[[str], object], name: str) -> bool:

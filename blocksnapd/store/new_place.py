@@ -11,7 +11,7 @@ from blocksnapd.receiver_url import is_receiver
 from blocksnapd.runtime import durable
 from blocksnapd.s3_url import is_s3
 from blocksnapd.store.files import LocalStore, local_path
-from blocksnapd.store.names import REPOSITORY_NAME
+from blocksnapd.store.names import FLOORS_PREFIX, REPOSITORY_NAME
 from blocksnapd.store.places import open_store
 from blocksnapd.store.s3 import S3Store
 from blocksnapd.store.s3_probe import PREFIX, probe
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from blocksnapd.store.objects import ObjectStore
 
 _HARMLESS = {"lost+found"}
-_PROBES = {PREFIX.rstrip("/")}
+_NOTHING_YET = {PREFIX.rstrip("/"), FLOORS_PREFIX.rstrip("/")}  # a receiver's floor comes first
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def make_place(url: str, access: Access) -> NewPlace:
 
 def _in_object_storage(url: str, access: Access) -> NewPlace:
     store = open_store(url, access)
-    _check_empty(set(store.children("")) - _PROBES, url, "prefix")
+    _check_empty(set(store.children("")) - _NOTHING_YET, url, "prefix")
     direct = S3Store(url, access)
     locks = _lock_notes(direct)
     return NewPlace(store, (*locks, *probe(direct)))
