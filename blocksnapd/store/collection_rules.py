@@ -39,6 +39,15 @@ def noted_epoch(seen: int, base_epoch: int) -> int:
     return max(seen, base_epoch)
 
 
+def is_unchanged(noted: int, seen: int | None) -> bool:
+    """Return whether nothing was published since ``noted``; then no list needs to be read.
+
+    That is all that a place which looks by itself goes by: it knows no session's packs. ``seen``
+    None: it could not tell.
+    """
+    return seen == noted
+
+
 def refusal(
     noted: int,
     seen: int,

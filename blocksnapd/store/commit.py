@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blocksnapd.errors import CondemnedError
+from blocksnapd.store import collection_rules
 from blocksnapd.store.looks import Looks
 from blocksnapd.store.names import check_free, parse_point_name, points_prefix
 from blocksnapd.store.together import together
@@ -49,7 +50,8 @@ class Commit:
             except CondemnedError:
                 pass  # there are new lists: they tell whether this point is meant
             else:
-                self._is_looked_after = seen == self._watch.epoch and self._watch.is_in_time
+                is_unchanged = collection_rules.is_unchanged(self._watch.epoch, seen)
+                self._is_looked_after = is_unchanged and self._watch.is_in_time
                 return len(data)
         together(self._check_place, lambda: self._watch.look_before(self._name, self._packs))
         return self._store.put(self._name, [data])

@@ -51,7 +51,7 @@ class Collecting:
             yield from self._repack(world)
 
     def _list_packs(self, world: World, one: Collector) -> Iterator[tuple[str, World, Collector]]:
-        locked = None
+        locked = None if self.rules.asks_where_locks_hold else True
         if self.limits.locks:
             locked = all(w.pc in ("", "chosen") for w in world.writers)
         ripe = next(

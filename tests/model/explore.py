@@ -85,7 +85,7 @@ def _settle(world: World, steps: Steps) -> None:
     if world.is_forked or not world.points:
         return
     world = world._replace(
-        writers=(Writer(),) * len(world.writers), reader=None,
+        writers=(Writer(),) * len(world.writers), late=(), reader=None,
         collectors=(Collector(),) * len(world.collectors),
     )  # fmt: skip
     limits = replace(steps.limits, lists=99, repacks=0)

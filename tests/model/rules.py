@@ -90,6 +90,9 @@ class Rules:
     look_after: Callable[..., str] = _refusal
     is_tainted: Callable[..., bool] = _is_tainted
     has_rivals: Callable[..., bool] = _has_rivals
+    receiver_has_rivals: Callable[..., bool] = _has_rivals
+    may_put: Callable[..., bool] = collection_rules.is_unchanged
+    may_rely: Callable[..., bool] = collection_rules.is_unchanged
     may_condemn: Callable[..., bool] = _may_condemn
     has_waited: Callable[..., bool] = _has_waited
     has_progress: Callable[..., bool] = _has_progress
@@ -98,6 +101,8 @@ class Rules:
     marks_forgotten: bool = True  # what can be brought back lives
     publishes_first: bool = True  # where slots moved to is told before their old pack is condemned
     lists_packs_first: bool = True  # a point put while packs are listed must not look like none
+    looks_at_what_is_there: bool = True  # after a put that was answered before, as after any
+    asks_where_locks_hold: bool = True  # one receiver's keeps out none that comes through another
 
 
 REAL = Rules()
@@ -130,5 +135,10 @@ BROKEN = {
     "forgets what can be brought back": _without(marks_forgotten=False),
     "condemns before it tells where slots are": _without(publishes_first=False),
     "lists points before packs": _without(lists_packs_first=False),
+    "puts at a receiver at any epoch": _without(may_put=lambda *_: True),
+    "relies on a receiver's look before": _without(may_rely=lambda *_: True),
+    "relies on a point beside others": _without(receiver_has_rivals=lambda *_: False),
+    "takes what a receiver has for done": _without(looks_at_what_is_there=False),
+    "takes one receiver's lock for all": _without(asks_where_locks_hold=False),
     "never gets on": _without(has_progress=lambda *_: False),
 }

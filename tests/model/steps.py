@@ -32,6 +32,7 @@ class Steps:
                 continue
             for label, after in self.writing.steps(world, index):
                 yield f"writer {writer.session or ''}: {label}", after
+        yield from self.writing.receiving.late_steps(world)
         for index in range(len(world.collectors)):
             for label, after in self.collecting.steps(world, index):
                 yield f"collection {index}: {label}", after

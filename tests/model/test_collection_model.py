@@ -15,6 +15,10 @@ SMALL = {
     "two collections": Limits(sessions=2, lists=1, writers=1, collectors=2),
     "stalls": Limits(sessions=2, lists=1, writers=1, is_honest=False, locks=False),
     "no locks": Limits(sessions=2, lists=1, is_honest=False, locks=False),
+    "two receivers": Limits(sessions=2, lists=1, is_honest=False, locks=False, receivers=True),
+    "puts repeated": Limits(
+        sessions=2, lists=1, writers=1, is_honest=False, locks=False, receivers=True, repeats=1
+    ),
     "late news": Limits(sessions=2, lists=1, writers=1, is_honest=False, shows_late=True),
     "old news": Limits(sessions=2, lists=1, writers=1, is_blind=True, locks=False),
     "clocks jump": Limits(sessions=2, lists=1, writers=1, jumps=2),
@@ -27,6 +31,9 @@ LARGE = {
     "two collections": Limits(sessions=3, lists=1, writers=1, collectors=2),
     "stalls": Limits(sessions=3, lists=1, writers=1, is_honest=False, locks=False),
     "no locks": Limits(sessions=3, lists=1, is_honest=False, locks=False),
+    "two receivers": Limits(
+        sessions=2, lists=1, is_honest=False, locks=False, receivers=True, repeats=1
+    ),
     "late news": Limits(
         sessions=3, lists=1, writers=1, is_honest=False, shows_late=True, sees_all=False
     ),
@@ -54,6 +61,11 @@ CAUGHT_BY = {
     "forgets what can be brought back": PRUNED,
     "condemns before it tells where slots are": PRUNED,
     "lists points before packs": SMALL["late news"],
+    "puts at a receiver at any epoch": SMALL["two receivers"],
+    "relies on a receiver's look before": SMALL["two receivers"],
+    "relies on a point beside others": SMALL["two receivers"],
+    "takes what a receiver has for done": SMALL["puts repeated"],
+    "takes one receiver's lock for all": SMALL["two receivers"],
     "never gets on": SMALL["two writers"],
 }
 

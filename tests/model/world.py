@@ -1,6 +1,7 @@
 """A small repository as a value, and every step that anyone may take from it.
 
     writers       look · begin · put a pack · look · put the point · look, acknowledge
+    receivers     look · put the point · look, answer: each by itself, also once nobody waits for it
     collections   list packs · list points, mark · delete, one by one · tell it is done · publish
     repacking     put the new pack · publish where the slots are
     the rest      forget · bring back · expire · read · time · clocks that jump · death of anyone
@@ -40,6 +41,8 @@ class Limits:
     shows_late: bool = False  # what was put within a tick may not be seen yet
     is_blind: bool = False  # what a session sees of lists may be as old as itself
     sees_all: bool = True  # violations of a session's rights count, not only losses
+    receivers: bool = False  # points are put by receivers, two or more before one bucket
+    repeats: int = 0  # of one put
 
 
 class Pack(NamedTuple):
@@ -81,6 +84,8 @@ class Writer(NamedTuple):
     noted: int = 0
     image: tuple[int, ...] = ()
     age: int = 0
+    repeats: int = 0
+    is_found: bool = False  # a receiver found the point there when it was put again
 
 
 class Collector(NamedTuple):
@@ -101,6 +106,7 @@ class World(NamedTuple):
     lists: tuple[List, ...] = ()
     moved: tuple[tuple[int, int], ...] = ()
     writers: tuple[Writer, ...] = ()
+    late: tuple[Writer, ...] = ()  # puts at receivers that nobody waits for
     collectors: tuple[Collector, ...] = ()
     reader: tuple[tuple[int, int], tuple[tuple[int, int], ...]] | None = None
     sessions: int = 0
@@ -150,6 +156,7 @@ def tick(world: World, *, ages_points: bool = True) -> World:
             w._replace(age=min(w.age + 1, OLD)) if w.pc not in ("", "chosen") else w
             for w in world.writers
         ),
+        late=tuple(w._replace(age=min(w.age + 1, OLD)) for w in world.late),
         reader=None,
     )  # fmt: skip
 

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.model.world import (
-    Limits,
-    List,
-    Pack,
-    Point,
-    ViolationError,
-    World,
-    Writer,
-    with_writer,
-)  # fmt: skip
+from tests.model.points import acknowledged, check_approved, rivals_of, views, with_point
+from tests.model.receiving import UNDER_WAY, Receiving
+from tests.model.world import Limits, Pack, ViolationError, World, Writer, with_writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,17 +19,23 @@ class Writers:
 
     def __init__(self, limits: Limits, rules: Rules) -> None:
         self.limits, self.rules = limits, rules
+        self.receiving = receiving = Receiving(limits, rules)
+        self._steps = {
+            "": self._choose, "chosen": self._begin, "begun": self._put_pack,
+            "filled": receiving.send if limits.receivers else self._look_before,
+            "sent": receiving.steps, "checked": receiving.steps, "landed": receiving.steps,
+            "told": self._look_before, "approved": self._put_point, "put": self._look_after,
+        }  # fmt: skip
 
     def steps(self, world: World, index: int) -> Iterator[tuple[str, World]]:
         """Yield what writer ``index`` may do next."""
         writer = world.writers[index]
-        step = {
-            "": self._choose, "chosen": self._begin, "begun": self._put_pack,
-            "filled": self._look_before, "approved": self._put_point, "put": self._look_after,
-        }[writer.pc]  # fmt: skip
-        for label, after, changed in step(world, writer):
+        for label, after, changed in self._steps[writer.pc](world, writer):
             yield label, with_writer(after, index, changed)
-        if writer.pc and self.limits.dies:
+        if self.limits.receivers and writer.pc in UNDER_WAY:
+            for label, after, changed in self.receiving.left(world, writer):
+                yield label, with_writer(after, index, changed)
+        elif writer.pc and self.limits.dies:
             yield "dies", with_writer(world, index, Writer())
 
     def _choose(self, world: World, _: Writer) -> Iterator[tuple[str, World, Writer]]:
@@ -47,8 +46,9 @@ class Writers:
             yield "looks: nothing", world, Writer("chosen", seq=1)
             return
         base = max(world.points, key=lambda p: p.seq)
+        seen = max((one.epoch for one in world.lists), default=0)
         tainted = self.rules.is_tainted(
-            base.seq, base.session, base.epoch, self._seen(world.lists),
+            base.seq, base.session, base.epoch, seen,
             tuple(one.key for one in world.lists if one.epoch > base.epoch),
         )  # fmt: skip
         chosen = Writer(
@@ -72,8 +72,8 @@ class Writers:
         if busy or world.sessions == self.limits.sessions:
             return
         session = world.sessions + 1
-        for lists in self._views(world.lists):
-            noted = max(self._seen(lists), writer.base_epoch)
+        for seen, _ in views(self.limits, world.lists):
+            noted = max(seen, writer.base_epoch)
             begun = writer._replace(pc="begun", session=session, noted=noted)
             after = world._replace(sessions=session)
             new = 2 * session
@@ -94,62 +94,29 @@ class Writers:
             if why:
                 yield f"gives up ({why})", world, Writer()
                 continue
-            if writer.session not in {p.number for p in world.packs} and not self.limits.is_blind:
-                raise ViolationError("a look approves of a session whose pack is gone")
+            check_approved(self.limits, world, writer)
             yield "looks before", world, writer._replace(pc="approved")
 
     def _put_point(self, world: World, writer: Writer) -> Iterator[tuple[str, World, Writer]]:
-        newest = max((p.seq for p in world.points), default=0)
-        put = writer._replace(pc="put")
-        if newest > writer.seq:  # listed by nobody: the manifest knows newer ones
-            yield "puts a point behind others", world, put
-            return
-        point = Point(
-            writer.seq, writer.session, writer.noted, (writer.image[0], writer.image[1]), 0,
-            is_good=writer.age <= 1,
-        )  # fmt: skip
-        forked = newest == writer.seq
-        after = world._replace(points=(*world.points, point), is_forked=world.is_forked or forked)
-        yield "puts its point", after, put
+        after, put = with_point(world, writer), writer._replace(pc="put")
+        yield "puts its point" if after != world else "puts a point behind others", after, put
 
     def _look_after(self, world: World, writer: Writer) -> Iterator[tuple[str, World, Writer]]:
-        mine = next((p for p in world.points if p.session == writer.session), None)
         for why in self._looks(world, writer, self.rules.look_after):
             if why:
                 yield f"does not trust its point ({why})", world, Writer()
-            elif mine is None:
-                raise ViolationError("acknowledged: a point that stands behind others")
-            elif any(p.seq == mine.seq and p.is_trusted and p != mine for p in world.points):
-                raise ViolationError("acknowledged: two points in one place")
             else:
-                points = tuple(
-                    p._replace(is_trusted=True) if p == mine else p for p in world.points
-                )
-                yield "acknowledges", world._replace(points=points), Writer()
+                yield "acknowledges", acknowledged(world, writer), Writer()
 
     def _looks(self, world: World, writer: Writer, look) -> Iterator[str]:
-        others = tuple((p.seq, p.session) for p in world.points if p.session != writer.session)
-        if self.rules.has_rivals(writer.seq, writer.session, others):
+        if self.rules.has_rivals(writer.seq, writer.session, rivals_of(world, writer)):
             yield "rival"
             return
         named = tuple(sorted({slot // 2 for slot in writer.image} - {writer.base}))
         clock = writer.age if self.limits.is_honest else 0
-        for lists in self._views(world.lists, blind=writer.noted):
+        for seen, lists in views(self.limits, world.lists, writer.noted):
             keys = tuple(one.key for one in lists if one.epoch > writer.noted)
-            seen = max(self._seen(lists), writer.noted if self.limits.is_blind else 0)
             why = look(writer.noted, seen, keys, named, clock)
             if why and writer.age <= 1 and self.limits.sees_all and not world.jumps:
                 raise ViolationError(f"a session within its limit is refused: {why}")
             yield why
-
-    def _views(self, lists: tuple[List, ...], blind: int = -1) -> Iterator[tuple[List, ...]]:
-        if self.limits.is_blind and blind >= 0:
-            yield tuple(one for one in lists if one.epoch <= blind)
-            return
-        yield lists
-        if self.limits.shows_late and any(one.age == 0 for one in lists):
-            yield tuple(one for one in lists if one.age)
-
-    @staticmethod
-    def _seen(lists: tuple[List, ...]) -> int:
-        return max((one.epoch for one in lists), default=0)
