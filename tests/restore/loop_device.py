@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -22,16 +23,30 @@ def loop_device(directory: Path, size: int, *, read_only: bool = False) -> Itera
             file.truncate(size)
     command = ["losetup", "--find", "--show", *(["--read-only"] if read_only else []), str(backing)]
     try:
-        made = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    except FileNotFoundError:
-        pytest.skip("no loop device: losetup is not installed")
+        with one_at_a_time():
+            made = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except OSError as error:
+        pytest.skip(f"no loop device: {error}")
     if made.returncode:
         pytest.skip(f"no loop device: {made.stderr.strip()}")
     path = made.stdout.strip()
     try:
         yield path
     finally:
-        subprocess.run(["losetup", "--detach", path], timeout=30, check=True)
+        with one_at_a_time():
+            subprocess.run(["losetup", "--detach", path], timeout=30, check=True)
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Keep other test processes from looking for a free loop device, or letting one go.
+
+    Two at once find the same free device, and the one that comes too late holds it open for
+    writing for a moment: a user of the device, for whom a restore rightly refuses it.
+    """
+    with open("/dev/loop-control", "rb") as control:
+        fcntl.flock(control, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
