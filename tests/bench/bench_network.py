@@ -13,6 +13,7 @@ in the way where throughput is measured.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import random
@@ -32,7 +33,7 @@ from blocksnapd.store.pack_writer import PACK_SIZE_TARGET
 from blocksnapd.store.places import open_store
 from blocksnapd.store.repository import Repository
 from tests.bench.bench_store import write_full
-from tests.bench.receiver import Receiver
+from tests.bench.receiver import START_S_MAX, Receiver
 from tests.flow.test_cut_network import cycle, lab_over
 from tests.servers.far_line import FarLine
 from tests.store.support import BLOCK, VOLUME, Lab, make_repository, point_id
@@ -66,22 +67,33 @@ def swallow(told: Connection, cert: str, key: str, ca: str, path: str, size: int
         stream.sendall(b"!")
 
 
+def port_of(told: Connection) -> int:
+    """Return the port that ``swallow`` tells; RuntimeError: it died, or took too long."""
+    with contextlib.suppress(EOFError):
+        if told.poll(START_S_MAX):
+            return int(told.recv())
+    raise RuntimeError("the process that takes the stream did not start")
+
+
 def stream_s(receiver: Receiver, access: Access, data: memoryview, path: str) -> float:
     """Return the seconds that ``data`` takes as one stream over the same TLS, synced."""
     cert, key = receiver.authority.receiver("stream")
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=swallow, args=(theirs, cert, key, access.ca, path, len(data)))
+    words = (theirs, cert, key, access.ca, path, len(data))
+    process = spawn.Process(target=swallow, args=words, daemon=True)
     process.start()
+    theirs.close()  # it alone has this end now, so its death is seen at the other
     context = ssl.create_default_context(cafile=access.ca)
     context.load_cert_chain(str(access.cert), access.key)
-    with socket.create_connection(("127.0.0.1", ours.recv())) as plain:
+    with socket.create_connection(("127.0.0.1", port_of(ours))) as plain:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with context.wrap_socket(plain, server_hostname="127.0.0.1") as stream:
             began = time.perf_counter()
             for at in range(0, len(data), PIECE):
                 stream.sendall(data[at : at + PIECE])
-            stream.recv(1)
+            if stream.recv(1) != b"!":
+                raise RuntimeError("the process that takes the stream died before it was synced")
             took = time.perf_counter() - began
     process.join()
     return took
