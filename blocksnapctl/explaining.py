@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from blocksnapctl import explanations
 from blocksnapctl.client import ProblemError
-from blocksnapctl.render import LOUD, cause, clean, labelled, short_time
+from blocksnapctl.render import cause, clean, labelled, loud, short_time
 from blocksnapctl.zone import LocalZone
 from blocksnapd.control.messages import EXIT_OK, SCHEMA, parse_time
 from blocksnapd.errors import NotFoundError
@@ -86,12 +86,11 @@ def of_volume(volume: VolumeStatus, now: str, label: str = "") -> tuple[str, Lin
     name, exposure, rpo = label or volume["volume"], volume.get("exposure"), volume.get("rpo", 0.0)
     paused = volume.get("paused")
     word = "paused" if paused else volume["state"]
-    loud = word.upper() if word in LOUD else word
     if exposure is None:
-        head = f"{name} is {loud}: there is no point of it."
+        head = f"{name} is {loud(word)}: there is no point of it."
     else:
         age = format_duration(exposure)
-        head = f"{name} is {loud}: its newest point is {age} old, the RPO is "
+        head = f"{name} is {loud(word)}: its newest point is {age} old, the RPO is "
         head += f"{format_duration(rpo)}."
     means, causes = explanations.STATES.get(word), volume.get("causes", [])
     lines: Lines = [("cause", cause(c)) for c in causes]

@@ -71,7 +71,7 @@ def status(found: Status, *, colour: bool, zone: tzinfo | None = UTC) -> str:
         lines += ["", head]
         at = head.index("STATE")
         for row, volume in zip(rows, volumes, strict=True):
-            word = state_word(volume)
+            word = loud(volume["state"])
             rest = row[at + len(word) :]
             lines.append(row[:at] + painted(word, volume["state"], colour=colour) + rest)
             lines += [f"  └ {cause(c)}" for c in volume.get("causes", [])]
@@ -323,7 +323,7 @@ def _detail(key: str, value: object, zone: tzinfo | None) -> str:
 def _headline(found: Status, volumes: Sequence[VolumeStatus]) -> str:
     states = [v["state"] for v in volumes]
     counts = [
-        f"{states.count(state)} {state.upper() if state in LOUD else state}"
+        f"{states.count(state)} {loud(state)}"
         for state in ("protected", "seeding", "failing", "late", "unprotected")
         if state in states
     ]
@@ -333,9 +333,8 @@ def _headline(found: Status, volumes: Sequence[VolumeStatus]) -> str:
     return clean(f"blocksnap {found['version']} on {found['host']} · up {up} · {count}{about}")
 
 
-def state_word(volume: VolumeStatus) -> str:
+def loud(state: str) -> str:
     """Return the state, in capitals where somebody has to look."""
-    state = volume["state"]
     return state.upper() if state in LOUD else state
 
 
@@ -346,7 +345,7 @@ def _status_row(volume: VolumeStatus, now: datetime) -> tuple[str, ...]:
     fill = f"{100 * cow['used'] / cow['size']:.0f}%" if cow and cow["size"] else "-"
     running = volume.get("active_run")
     return (
-        state_word(volume), f"{old} / {whole(rpo)}",
+        loud(volume["state"]), f"{old} / {whole(rpo)}",
         short_time(last["time"] if last else None, now), _next(volume, now),
         active(running) if running else _last(volume.get("last_run")), fill,
         str(volume.get("points", "-")),

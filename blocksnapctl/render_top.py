@@ -73,7 +73,7 @@ def _rows(volume: VolumeStatus, width: int) -> list[_Line]:
     name = name if len(name) <= width else f"…{name[1 - width :]}"
     old = "never" if exposure is None else format_duration(exposure)
     promise = f"{old} / {render.whole(volume.get('rpo', 0.0))}"
-    state, bar = render.state_word(volume), _bar(_share_of_rpo(volume))
+    state, bar = render.loud(volume["state"]), _bar(_share_of_rpo(volume))
     line = f"{name:{width}}  {state:11}  {bar} {promise:14}  {_cow(volume)}"
     rows: list[_Line] = [(line, volume["state"])]
     if run := volume.get("active_run"):
@@ -99,6 +99,6 @@ def _cow(volume: VolumeStatus) -> str:
 
 def _painted(line: str, state: str, *, colour: bool) -> str:
     """Return a line with the state of its volume, if it is the line of one, in colour."""
-    word = state.upper() if state in render.LOUD else state
+    word = render.loud(state)
     before, gap, after = line.partition(f"  {word} ") if state else (line, "", "")
     return f"{before}  {render.painted(word, state, colour=colour)} {after}" if gap else line
