@@ -31,7 +31,7 @@ def passed_on(argv: Sequence[str]) -> list[str]:
     """Return what to start the daemon program with; empty when the verb is not one of its.
 
     It gets the rest of the line as it is, and also --json and --plain that stand before the verb.
-    The status of a receiver's directory, ``--target DIR status``, is its ``receive --status``.
+    The status of a receiver's root, ``--target ROOT status``, is its ``receive --status``.
     """
     position = 0
     while position < len(argv) and argv[position].startswith("-"):
@@ -54,7 +54,7 @@ def parse(argv: Sequence[str], *, socket_path: str | None) -> argparse.Namespace
     parser = make_parser(socket_path or DEFAULT_SOCKET)
     found = parser.parse_args(argv)
     if found.target is not None:
-        parser.error("--target is for a receiver: --target DIR status, in that order")
+        parser.error("--target is for a receiver: --target ROOT status, in that order")
     return found
 
 
@@ -134,7 +134,7 @@ def make_parser(socket_path: str) -> argparse.ArgumentParser:
     _globals(parser, socket_path=socket_path)
     parser.add_argument("--version", action="version", version=f"blocksnapctl {__version__}")
     parser.add_argument(
-        "--target", metavar="DIR", help="with status, on a receiver: all that it keeps there"
+        "--target", metavar="ROOT", help="with status, on a receiver: all that it keeps there"
     )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
 

@@ -11,7 +11,7 @@ blocksnapd maintain URL --key FILE [--keep RULE ...]   the same without a config
 blocksnapd drill VOLUME [POINT]                     restore a point to a scratch place, check it
 blocksnapd export NAME                              serve a target's points over NBD, as configured
 blocksnapd receive [--config FILE]                  keep the repositories of other hosts
-blocksnapd receive --status [--root DIR] [--json]   tell how old each host's newest points are
+blocksnapd receive --status [--root ROOT] [--json]   tell how old each host's newest points are
 blocksnapd pair-code HOST                           show a code with which HOST may pair with us
 blocksnapd revoke HOST                              let HOST's certificates in no more
 blocksnapd pair URL [CODE] [--as HOST]              pair this host with the receiver at URL
@@ -153,7 +153,7 @@ def _add_pairing(add: _Add, receive: argparse.ArgumentParser) -> None:
     receive.add_argument("--stdio", action="store_true", help="serve one host, for sshd")
     receive.add_argument("--host", metavar="HOST", help="with --stdio: the host that asks")
     receive.add_argument("--status", action="store_true", help="tell what is kept of whom")
-    receive.add_argument("--root", metavar="DIR", help="with --status: not the configured one")
+    receive.add_argument("--root", metavar="ROOT", help="with --status: not the configured one")
     receive.add_argument("--json", action="store_true", help="with --status: one JSON document")
     for one in (code, revoke):
         one.add_argument("host", metavar="HOST")
@@ -238,11 +238,7 @@ def _cow(arguments: argparse.Namespace) -> None:
     from blocksnapd.service.opening import as_cow_space
 
     config = load(arguments.config)
-    verbs = {
-        "create": cow_space.create,
-        "attach": cow_space.attach,
-        "remove": cow_space.remove,
-    }
+    verbs = {"create": cow_space.create, "attach": cow_space.attach, "remove": cow_space.remove}
     for name in arguments.name or config.cow:
         if name not in config.cow:
             raise NotFoundError(
@@ -319,23 +315,25 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _receive(arguments: argparse.Namespace) -> int | None:
+    import uvloop
+
     from blocksnapd.pki.certificates import check_holder
     from blocksnapd.receive import fleet
     from blocksnapd.receive.caller import Caller
     from blocksnapd.receive.service import run_receiver
     from blocksnapd.receive.stdio import receive_stdio
 
-    root = fleet.directory_named(arguments.root)  # told also where no receiver is configured
+    root = fleet.root_named(arguments.root)  # told also where no receiver is configured
     config = _receive_config(arguments)
     if arguments.status:
         return fleet.show(fleet.at_root(config, root), as_json=arguments.json)
     if not arguments.stdio:
-        return asyncio.run(run_receiver(config))
+        return uvloop.run(run_receiver(config))
     if arguments.host is None:
         hint = 'In authorized_keys: restrict,command="blocksnapd receive --stdio --host NAME" …'
         raise UsageError("--stdio needs to know for which host", hint=hint)
     check_holder(f"{arguments.role}:{arguments.host}")
-    return asyncio.run(receive_stdio(config, Caller(arguments.host, arguments.role)))
+    return uvloop.run(receive_stdio(config, Caller(arguments.host, arguments.role)))
 
 
 def _receive_config(arguments: argparse.Namespace) -> ReceiveConfig:

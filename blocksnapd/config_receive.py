@@ -1,7 +1,7 @@
 """``receive.toml`` → what a receiver is told: where it listens, whose repositories it keeps. Edge.
 
 schema = 1
-[receive]        listen, root, reserve, clock_offset, metrics
+[receive]        listen, root, credentials, spool, reserve, clock_offset, metrics
 [pki]            ca, cert, key
 [defaults]       of hosts: quota, floor, …
 [host.NAME]      what differs for one host
@@ -19,6 +19,7 @@ from blocksnapd.config_values import (
     AbsolutePath,
     Duration,
     Frozen,
+    HostsRoot,
     KeepRule,
     Listen,
     Size,
@@ -33,13 +34,17 @@ _Listens = tuple[Annotated[Listen, BeforeValidator(parse_listen)], ...]
 class Receive(Frozen):
     """``[receive]``.
 
-    ``root`` holds one directory per host. ``reserve`` is what stays free on its disk, for
-    maintenance. ``clock_offset_s``: a host whose clock differs by more makes no points.
-    ``maintain_every_s`` lies between rounds of maintenance.
+    ``root`` holds one directory per host, or is a bucket's prefix with one folder per host. Then
+    ``credentials`` is a file like ``~/.aws/credentials`` (None: the environment is asked), and
+    ``spool`` the directory where an object is kept until it is whole. ``reserve`` is what stays
+    free on the disk of a directory, for maintenance. ``clock_offset_s``: a host whose clock differs
+    by more makes no points. ``maintain_every_s`` lies between rounds of maintenance.
     """
 
     listen: _Listens = Field(default=(Listen("0.0.0.0", 7420),), strict=False)  # noqa: S104
-    root: AbsolutePath = "/var/lib/blocksnap-receive"
+    root: HostsRoot = "/var/lib/blocksnap-receive"
+    credentials: AbsolutePath | None = None
+    spool: AbsolutePath = "/var/lib/blocksnap-receive/spool"
     reserve: Size = GIB
     clock_offset_s: Duration = Field(default=900.0, alias="clock_offset")
     maintain_every_s: Annotated[Duration, Field(ge=1)] = Field(default=1800.0, alias="maintain")

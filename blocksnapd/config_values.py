@@ -140,6 +140,14 @@ def place_url(value: str) -> str:
     return value
 
 
+def hosts_root(value: str) -> str:
+    """Let only absolute paths pass, and places in object storage."""
+    if is_s3(value):
+        parse_s3_url(value)
+        return value
+    return absolute(value)
+
+
 def vg_name(value: str) -> str:
     """Let only names of volume groups pass."""
     if not LVM_NAME.fullmatch(value):
@@ -167,6 +175,7 @@ Duration = Annotated[float, from_text(parse_duration, "'5m' or '10s'"), Field(gt
 Size = Annotated[int, from_text(parse_size, "'64 KiB' or '10 GiB'"), Field(ge=0)]
 KeepRule = Annotated[Rule, in_text(keep_rule)]
 AbsolutePath = Annotated[str, AfterValidator(absolute)]
+HostsRoot = Annotated[str, AfterValidator(hosts_root)]
 
 
 class Frozen(BaseModel):

@@ -41,7 +41,17 @@ def test_nothing_said_is_a_receiver_too(tmp_path):
     [
         ("", "schema must be 1"),
         ("schema = 1\n[recieve]", "recieve is not a key of blocksnap; did you mean 'receive'?"),
-        ("schema = 1\n[receive]\nroot = 'here'", "receive.root must be an absolute path"),
+        ("schema = 1\n[receive]\nroot = 'here'", "receive.root must be"),
+        ("schema = 1\n[receive]\nroot = 's3://vault'\nspool = 'x'", "receive.spool must be an abs"),
+        ("schema = 1\n[receive]\nroot = 's3://key:secret@vault/x'", "a URL holds no credentials"),
+        (
+            "schema = 1\n[receive]\nroot = 'https://backup1/'",
+            "receive.root must be an absolute path",
+        ),
+        (
+            "schema = 1\n[receive]\ncredentials = 'x'",
+            "receive.credentials must be",
+        ),
         ("schema = 1\n[receive]\nlisten = ['7420']", "is not an address"),
         ("schema = 1\n[defaults]\nquotta = '1 GiB'", "did you mean 'quota'?"),
         ("schema = 1\n[host.db01]\nquota = 5", "host.db01.quota must be a text with a unit"),
@@ -54,6 +64,13 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path, text, said):
     with pytest.raises(ConfigError) as told:
         loaded(tmp_path, text)
     assert said in told.value.message
+
+
+def test_a_bucket_is_a_root_too(tmp_path):
+    root = "s3://vault/hosts?endpoint=https://s3.lan:8333&lock=30d"
+    receive = loaded(tmp_path, f'schema = 1\n[receive]\nroot = "{root}"').receive
+    assert (receive.root, receive.credentials) == (root, None)
+    assert receive.spool == "/var/lib/blocksnap-receive/spool"
 
 
 def test_a_host_says_only_what_differs(tmp_path):

@@ -29,7 +29,7 @@ CTL_MAY_IMPORT = {
 IMPURE = {
     "aiofiles", "aiohttp", "asyncio", "ctypes", "fcntl", "glob", "mmap", "multiprocessing", "os",
     "pathlib", "select", "selectors", "shutil", "signal", "socket", "subprocess", "systemd",
-    "tempfile", "threading", "time",
+    "tempfile", "threading", "time", "uvloop",
 }  # fmt: skip
 PURE_ANYWAY = {
     ("blocksnapd.export.disk", "threading"): "a lock around what is remembered",
@@ -66,7 +66,8 @@ TESTED_THROUGH = {
     "blocksnapd.ship.reading": "tests.test_pipeline",
 }
 SYNCS = {
-    "fsync", "fdatasync", "syncfs", "os.rename", "os.renames", "os.replace", "os.link", "os.sync",
+    "fsync", "fdatasync", "syncfs", "sync_file_range", "os.rename", "os.renames", "os.replace",
+    "os.link", "os.sync",
 }  # fmt: skip
 MAY_SYNC = {
     "blocksnapd.runtime.durable": "local state and the steps that all others use",

@@ -27,6 +27,8 @@ from blocksnapd.store.receiver_wire import (
     DIGEST_HEADER,
     EPOCH_HEADER,
     LEASE_S,
+    LOCK_HEADER,
+    LOCK_OF_ONE,
     PROBLEM_TYPE,
     TIME_HEADER,
     pack_problem,
@@ -67,7 +69,7 @@ class Application:
     """Serves the objects of ``places`` to whom ``caller_of`` says they are.
 
     Args:
-        places: the hosts' directories.
+        places: where the hosts are kept.
         caller_of: who sends a request; raises StoreRefusedError for strangers.
         told: hears of every request: host, verb, code of the error or "", bytes taken.
         now: the receiver's clock, seconds since 1970.
@@ -226,7 +228,8 @@ class Application:
         if asked.caller.role == "source":
             asked.place.check_clock(self._offset(asked.request))
         lock = await asyncio.to_thread(lambda: asked.place.store().lock(asked.name))
-        response = web.StreamResponse(headers={TIME_HEADER: self._time()})
+        scope = {} if lock.is_everywhere else {LOCK_HEADER: LOCK_OF_ONE}
+        response = web.StreamResponse(headers={TIME_HEADER: self._time(), **scope})
         try:
             await response.prepare(asked.request)
             await response.write(b"held\n")

@@ -4,7 +4,8 @@ A certificate names its holder in one URI of its alternative names:
 
     blocksnap:source:db01       the host db01: adds points, reads what it needs to go on
     blocksnap:reader:db01       its operator: reads everything of db01, changes nothing
-    blocksnap:maintainer:db01   maintenance elsewhere: everything, where the receiver allows it
+    blocksnap:maintainer:db01   maintenance elsewhere: everything but the floor (``f/``), where the
+                                receiver allows it
 
 What a source needs in order to go on is: ``repo.json``; the newest two points (the one it
 continues, and the one before in case that is damaged); what collections published (``g/``); and
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 from blocksnapd.config_model import HOST_NAME
 from blocksnapd.errors import StoreRefusedError
 from blocksnapd.store.names import (
+    FLOORS_PREFIX,
     REPOSITORY_NAME,
     check_name,
     is_of,
@@ -161,8 +163,8 @@ def _reader_may(verb: Verb, name: str) -> bool:
 
 
 def _maintainer_may(verb: Verb, name: str) -> bool:
-    del verb, name
-    return True
+    # The floor is this receiver's, or another one's.
+    return verb not in ("put", "delete") or not name.startswith(FLOORS_PREFIX)
 
 
 def _is_own_pack(name: str) -> bool:

@@ -1,23 +1,23 @@
 """All that a receiver keeps: which volumes of which hosts, and how old the newest point is. Edge.
 
-Read from the directory, so that it works beside a receiver that runs, and without one. What a
-source says of time counts only where it makes things worse: exposure is from the older of the time
-a point was taken and the time it arrived here.
+Read from the directory or the bucket, so that it works beside a receiver that runs, and without
+one. What a source says of time counts only where it makes things worse: exposure is from the older
+of the time a point was taken and the time it arrived here.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from blocksnapd.control.messages import EXIT_OK, EXIT_WARNINGS, SCHEMA, format_time
-from blocksnapd.errors import BlocksnapError, FormatError, StoreError, UsageError
-from blocksnapd.receive.upkeep import hosts_of
-from blocksnapd.store.files import LocalStore, is_local, local_path
+from blocksnapd.errors import BlocksnapError, FormatError, UsageError
+from blocksnapd.receive.open_root import open_root
+from blocksnapd.s3_url import is_s3
+from blocksnapd.store.files import is_local, local_path
 from blocksnapd.store.keys import load_maintenance
 from blocksnapd.store.repository import Repository
 from blocksnapd.units import format_duration
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from blocksnapd.config_receive import Host, ReceiveConfig
+    from blocksnapd.receive.roots import Root
+    from blocksnapd.store.objects import ObjectStore
 
 HEAD: Final = ("HOST", "VOLUME", "STATE", "EXPOSURE / RPO", "LAST POINT", "ARRIVED", "POINTS")
 WELL: Final = ("protected", "no-rpo", "blocked")
@@ -66,18 +68,20 @@ class VolumeHere:
         }  # fmt: skip
 
 
-def directory_named(root: str | None) -> str | None:
-    """Return the directory that ``root`` names.
+def root_named(root: str | None) -> str | None:
+    """Return the directory, or the place in object storage, that ``root`` names.
 
     Raises:
-        UsageError: it is none of this host.
+        UsageError: it is neither.
     """
     if root is None:
         return None
+    if is_s3(root):
+        return root
     if not is_local(root):
         raise UsageError(
-            f"{root!r} is not a directory of this host: who comes from outside sees one host's "
-            "repository at most",
+            f"{root!r} is neither a directory of this host nor a bucket: who comes from outside "
+            "sees one host's repository at most",
             effect="Nothing was read.",
             hint="On the receiver itself: blocksnapctl --target /var/lib/blocksnap-receive status. "
             "From here, one repository: blocksnapctl --repo URL points",
@@ -97,17 +101,10 @@ def volumes_here(config: ReceiveConfig, now: float) -> list[VolumeHere]:
     """Return every volume of every host, sorted; a host without any is there with an empty name.
 
     Raises:
-        StoreError: the directory of all hosts cannot be read.
+        BlocksnapError: the place of all hosts cannot be read.
     """
-    root = config.receive.root
-    try:
-        hosts = hosts_of(config)
-    except OSError as error:
-        raise StoreError(
-            f"{root} cannot be read: {error.strerror}",
-            effect="Nothing is known of what the receiver keeps.",
-            hint="Mount it, or ask as its user: runuser -u blocksnap-receive -- …",
-        ) from error
+    root = open_root(config)
+    hosts = root.hosts()
     return [one for host in hosts for one in _of_host(root, host, config.host(host), now)]
 
 
@@ -115,7 +112,7 @@ def show(config: ReceiveConfig, *, as_json: bool) -> int:
     """Print the table, or one document; return EXIT_OK if all is well, else EXIT_WARNINGS.
 
     Raises:
-        StoreError: the directory of all hosts cannot be read.
+        BlocksnapError: the place of all hosts cannot be read.
     """
     now = time.time()
     found = volumes_here(config, now)
@@ -128,9 +125,9 @@ def show(config: ReceiveConfig, *, as_json: bool) -> int:
     return EXIT_OK if all(one.state in WELL for one in found) else EXIT_WARNINGS
 
 
-def _of_host(root: str, host: str, said: Host, now: float) -> Iterator[VolumeHere]:
+def _of_host(root: Root, host: str, said: Host, now: float) -> Iterator[VolumeHere]:
     try:
-        store = LocalStore(os.path.join(root, host))
+        store = root.opened(host)
         repository = _opened(store, said)
         volume_ids = repository.volumes()
     except BlocksnapError as error:
@@ -148,7 +145,7 @@ def _of_host(root: str, host: str, said: Host, now: float) -> Iterator[VolumeHer
             )
 
 
-def _opened(store: LocalStore, said: Host) -> Repository:
+def _opened(store: ObjectStore, said: Host) -> Repository:
     # Only the names of volumes are sealed: without the key, or with a wrong one, there are ids.
     if said.maintenance_key is not None:
         with contextlib.suppress(BlocksnapError):
@@ -157,7 +154,7 @@ def _opened(store: LocalStore, said: Host) -> Repository:
 
 
 def _of_volume(
-    repository: Repository, store: LocalStore, host: str, volume_id: str, now: float, said: Host
+    repository: Repository, store: ObjectStore, host: str, volume_id: str, now: float, said: Host
 ) -> VolumeHere:
     names = repository.names(volume_id)
     if not names:

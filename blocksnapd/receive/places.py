@@ -1,13 +1,11 @@
-"""One directory per host, and what a receiver makes sure of before anything gets its name. Edge.
+"""The repository of a host: what a receiver makes sure of before anything gets its name. Edge.
 
-    <root>/<host>/      a repository in the local layout: every local tool works on it
-
-Thread-safe; all of it blocks.
+Where they are is a ``Root``, ``roots.py``. Thread-safe; all of it blocks.
 """
 
 from __future__ import annotations
 
-import os
+import logging
 import threading
 import time
 from contextlib import contextmanager, nullcontext
@@ -22,17 +20,16 @@ from blocksnapd.errors import (
     ObjectExistsError,
     RepositoryFormatError,
     StoreError,
-    StoreFullError,
     StoreMissingError,
     StoreRefusedError,
 )
 from blocksnapd.receive import caller as rules
+from blocksnapd.receive.open_root import open_root
+from blocksnapd.receive.roots import NOTHING
 from blocksnapd.receive.usage import Usage
-from blocksnapd.runtime import durable
 from blocksnapd.store.collection_lists import published
-from blocksnapd.store.collection_rules import rivals
-from blocksnapd.store.files import LocalStore
-from blocksnapd.store.floor import write_floor
+from blocksnapd.store.collection_rules import is_unchanged, rivals
+from blocksnapd.store.floor import floor_s_of
 from blocksnapd.store.identity import check_repository
 from blocksnapd.store.looks import Shown
 from blocksnapd.store.names import (
@@ -47,33 +44,41 @@ from blocksnapd.store.names import (
 from blocksnapd.store.point_format import from_us, unpack_header
 from blocksnapd.store.repo_file import SIZE_MAX as REPOSITORY_SIZE_MAX
 from blocksnapd.store.repo_file import unpack_repository
-from blocksnapd.units import format_duration, format_size
+from blocksnapd.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from blocksnapd.config_receive import ReceiveConfig
     from blocksnapd.receive.caller import Caller
-    from blocksnapd.store.files import Upload
+    from blocksnapd.receive.roots import HostStore, Root, Upload
+    from blocksnapd.receive.turns import Turn
 
-NOTHING = "Nothing was committed; earlier points are untouched; the snapshot goes on tracking."
+log = logging.getLogger(__name__)
+
 PIECE_SIZE = 1 << 20
+FLOOR_AGE_S_MAX = 60.0
 
 
 class HostPlace:
     """What one host keeps here."""
 
     def __init__(
-        self, host: str, config: Callable[[], ReceiveConfig], now: Callable[[], float] = time.time
+        self,
+        host: str,
+        root: Root,
+        config: Callable[[], ReceiveConfig],
+        now: Callable[[], float] = time.time,
     ) -> None:
-        self.host, self._config, self._now = host, config, now
-        self.root = os.path.join(config().receive.root, host)
-        self.usage = Usage(self.root)
+        self.host, self._root, self._config, self._now = host, root, config, now
+        self.usage = Usage(lambda: root.used(host), root.count_again_s)
         self._lock, self._points = threading.Lock(), threading.Lock()
-        self._store: LocalStore | None = None
+        self._store: HostStore | None = None
         self._repository_id = ""
+        self._said_floor: tuple[float | None] | None = None
+        self._found_floor = 0.0, float("-inf")  # seconds, and when they were read
 
-    def store(self) -> LocalStore:
+    def store(self) -> HostStore:
         """Return the objects of the host.
 
         Raises:
@@ -81,21 +86,16 @@ class HostPlace:
         """
         with self._lock:
             if self._store is None:
-                if not os.path.isdir(self.root):
-                    raise StoreMissingError(
-                        f"host {self.host} has no repository on this receiver",
-                        effect="Nothing was read or written; the snapshot goes on tracking.",
-                        hint="Make it from the host with: blocksnapctl init URL",
-                    )
-                self._store = LocalStore(self.root)
+                self._store = self._root.opened(self.host)
             return self._store
 
-    def room(self) -> int:
-        """Return how many bytes the host may still put."""
+    def room(self) -> int | None:
+        """Return how many bytes the host may still put; None: nobody knows of an end."""
         config = self._config()
-        quota = config.host(self.host).quota
-        free = max(0, _free(config.receive.root) - config.receive.reserve)
-        return free if quota is None else min(free, max(0, quota - self.usage.used()))
+        quota, free = config.host(self.host).quota, self._root.free_size()
+        left = [] if free is None else [free - config.receive.reserve]
+        left += [] if quota is None else [quota - self.usage.used()]
+        return max(0, min(left)) if left else None
 
     def check_clock(self, offset_s: float | None) -> None:
         """Make sure that the host's clock, ``offset_s`` ahead of this one, can be trusted.
@@ -122,11 +122,11 @@ class HostPlace:
         """
         if size > rules.size_max(name):
             raise RepositoryFormatError(f"{name} cannot have {size} bytes", effect=NOTHING)
-        self._make(name)
-        store = self.store()
+        store = self._made() if name == REPOSITORY_NAME else self.store()
+        self._keep_floor()
         if store.exists(name):
             raise taken(name)
-        self._check_disk(size)
+        self._root.check_room(size, self._config().receive.reserve)
         quota = self._config().host(self.host).quota
         held = nullcontext() if quota is None else self.usage.reserved(size, quota, self.host)
         with held, store.begin(name) as upload:
@@ -148,12 +148,13 @@ class HostPlace:
             unpack_repository(head)
         if not is_point_name(name):
             return upload.publish()
-        with self._points:  # two at once must not take one place
+        with self._points, self._turn(caller, name, head) as turn:  # two must not take one place
             if epoch is not None:
                 self._check_epoch(name, epoch)
             if caller.role == "source":
                 self._check_point(name, head)
-            return upload.publish()
+            with turn.landing():
+                return upload.publish()
 
     def seen_after(self, name: str) -> int | None:
         """Return the highest epoch, after a point was put; None: it is not alone in its place."""
@@ -235,45 +236,50 @@ class HostPlace:
         """Remove an object, but no data younger than the floor.
 
         Raises:
-            StoreRefusedError: it is.
+            StoreRefusedError: it is. StateError: nobody knows.
         """
-        store, floor_s = self.store(), self._config().host(self.host).floor_s or 0.0
+        store = self.store()
+        floor_s = max(self._config().host(self.host).floor_s or 0.0, self._others_floor_s(store))
         if name.startswith("v/") and store.exists(name) and store.age(name) < floor_s:
             raise StoreRefusedError(
                 f"{name} arrived here less than {format_duration(floor_s)} ago",
                 effect="Nothing was removed.",
-                hint="That is the floor of this host in the receiver's configuration.",
+                hint="That is the floor of this host in a receiver's configuration.",
             )
         store.delete(name)
 
-    def _make(self, name: str) -> None:
-        # A host begins with its repo.json; nothing else makes a directory here.
-        root = self._config().receive.root
-        if not os.path.isdir(root):
-            raise StoreMissingError(
-                f"the receiver's directory {root} is gone",
-                effect=NOTHING, hint="Mount it again, on the receiver.",
-            )  # fmt: skip
-        if name == REPOSITORY_NAME and not os.path.isdir(self.root):
-            durable.make_dirs(self.root)
-            write_floor(self.root, self._config().host(self.host).floor_s)
+    def _made(self) -> HostStore:
+        # A host begins with its repo.json; nothing else makes a place for it here.
+        return self._root.made(self.host, self._config().host(self.host).floor_s)
 
-    def _check_disk(self, size: int) -> None:
-        receive = self._config().receive
-        free = _free(receive.root)
-        if free - size < receive.reserve:
-            raise StoreFullError(
-                f"no room: {format_size(free)} are free, and {format_size(receive.reserve)} stay "
-                "free for maintenance",
-                effect=NOTHING,
-                hint="Free room on the receiver or make its disk larger; the next cycle tries "
-                "again.",
-            )
+    def _keep_floor(self) -> None:
+        # It may have begun at another receiver, or not been told when the configuration changed.
+        config = self._config()
+        with self._lock:
+            if self._said_floor != (config.host(self.host).floor_s,):
+                keep_floor(self._root, self.host, config)
+                self._said_floor = (config.host(self.host).floor_s,)
+
+    def _others_floor_s(self, store: HostStore) -> float:
+        # Whoever deletes does so thousands of times.
+        floor_s, read_at = self._found_floor
+        if time.monotonic() - read_at > FLOOR_AGE_S_MAX:
+            floor_s = floor_s_of(store)
+            self._found_floor = floor_s, time.monotonic()
+        return floor_s
+
+    def _turn(self, caller: Caller, name: str, head: bytes) -> Turn:
+        try:
+            return self._root.turn(self.host, name)
+        except StoreError:
+            if caller.role == "source":
+                self._check_point(name, head)  # whoever has it may be through
+            raise
 
     def _check_epoch(self, name: str, epoch: int) -> None:
         assert self._store is not None  # it was begun there
         seen = published(self._store, parse_point_name(name).volume_id).seen
-        if seen != epoch:
+        if not is_unchanged(epoch, seen):
             raise CondemnedError(
                 f"collections are at epoch {seen}, not at {epoch}",
                 effect=NOTHING, hint="The host looks at what they published by itself.",
@@ -311,6 +317,7 @@ class Places:
         self, config: Callable[[], ReceiveConfig], now: Callable[[], float] = time.time
     ) -> None:
         self._config, self._now = config, now
+        self.root = open_root(config())
         self._known: dict[str, HostPlace] = {}
 
     def of(self, caller: Caller) -> HostPlace:
@@ -331,11 +338,19 @@ class Places:
                 effect="Nothing was read or written.",
                 hint="Maintain it on the receiver, or allow remote_maintenance there.",
             )
-        return self._known.setdefault(caller.host, HostPlace(caller.host, self._config, self._now))
+        return self._known.setdefault(
+            caller.host, HostPlace(caller.host, self.root, self._config, self._now)
+        )
 
     def all(self) -> list[HostPlace]:
         """Return the places that were asked for since the start."""
         return list(self._known.values())
+
+
+def keep_floor(root: Root, host: str, config: ReceiveConfig) -> None:
+    """Have a host's repository say the floor that ``config`` tells; raises StoreError."""
+    if changed := root.set_floor(host, config.host(host).floor_s):
+        log.warning("%s: %s", host, changed)
 
 
 def taken(name: str) -> ObjectExistsError:
@@ -354,14 +369,3 @@ def damaged(name: str) -> ChecksumError:
 
 def _offset(offset_s: float) -> str:
     return f"is {format_duration(abs(offset_s))} {'ahead' if offset_s > 0 else 'behind'}"
-
-
-def _free(root: str) -> int:
-    try:
-        found = os.statvfs(root)
-    except OSError as error:
-        raise StoreError(
-            f"the receiver cannot look at {root}: {error.strerror}",
-            effect=NOTHING, hint="See the kernel's log on the receiver.",
-        ) from error  # fmt: skip
-    return found.f_bavail * found.f_frsize

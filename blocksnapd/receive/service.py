@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from blocksnapd.config_receive import load_receive
 from blocksnapd.control.metrics_http import MetricsServer
-from blocksnapd.errors import BlocksnapError, StoreMissingError
+from blocksnapd.errors import BlocksnapError
 from blocksnapd.receive.application import Application
 from blocksnapd.receive.metrics import ReceiveMetrics
 from blocksnapd.receive.pairing import Pairing
@@ -41,7 +40,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-THREADS = 32  # each waits for the disk on behalf of one request
+THREADS = 64  # each waits for the disk, or the bucket, on behalf of one request
+FIXED = ("listen", "root", "credentials", "spool")
 # What comes in goes through pieces of some 256 KiB, at the speed of the line.
 KEPT_SIZE = 8 << 20
 KEPT_PIECE_MAX = 512 << 10
@@ -58,16 +58,17 @@ class Receiver:
         application = Application(self.places, self._caller_of, told=self.metrics.request)
         self._application = application.build()
         self.serving = Serving(self._application)
-        self.upkeep = Upkeep(lambda: self.config, self.metrics, SystemClock())
+        self.upkeep = Upkeep(self.places.root, lambda: self.config, self.metrics, SystemClock())
 
     async def start(self) -> list[tuple[str, int]]:
         """Listen; return where.
 
         Raises:
-            BlocksnapError: a certificate, the directory or an address cannot be used.
+            BlocksnapError: a certificate, the root or an address cannot be used.
         """
-        _check_root(self.config.receive.root)
-        await asyncio.to_thread(write_floors, self.config)
+        for note in await asyncio.to_thread(self.places.root.check):
+            log.warning("%s", note)
+        await asyncio.to_thread(write_floors, self.places.root, self.config)
         if self.config.pki.ca is None:
             pairing = await asyncio.to_thread(Pairing, self.config.pki.directory, SystemClock())
             self._application.add_routes(pairing.routes())
@@ -85,12 +86,12 @@ class Receiver:
             log.error("nothing was reloaded: %s", error.sentences())
             self.metrics.reloaded(is_good=False)
             return
-        fixed = {"listen": self.config.receive.listen, "root": self.config.receive.root}
+        fixed = {key: getattr(self.config.receive, key) for key in FIXED}
         receive = config.receive.model_copy(update=fixed)
         if receive != config.receive:
-            log.warning("[receive] listen and root are taken up by a restart only")
+            log.warning("[receive] %s are taken up by a restart only", ", ".join(FIXED))
         self.config = config.model_copy(update={"receive": receive})
-        await asyncio.to_thread(write_floors, self.config)
+        await asyncio.to_thread(write_floors, self.places.root, self.config)
         await self.serving.reload(context)
         self.metrics.reloaded(is_good=True)
         log.info("configuration and certificates were read again")
@@ -146,12 +147,3 @@ async def run_receiver(config: ReceiveConfig) -> None:
             await stop.wait()
             notify.stopping("ending the requests under way")
             supervisor.stop()
-
-
-def _check_root(root: str) -> None:
-    if not os.path.isdir(root):
-        raise StoreMissingError(
-            f"there is no directory {root} to keep repositories in",
-            effect="The receiver did not start; sources keep their snapshots meanwhile.",
-            hint="Mount it, make it, or name another under [receive] root.",
-        )

@@ -12,7 +12,6 @@ import contextlib
 import socket
 import ssl
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 from aiohttp import web
 
@@ -85,7 +84,7 @@ class Serving:
         )  # fmt: skip
         self._sockets: list[socket.socket] = []
         self._listening: list[asyncio.Server] = []
-        self._speakers: WeakSet[asyncio.Transport] = WeakSet()
+        self._speakers: set[web.RequestHandler] = set()  # forgotten by the reaper once closed
         self._reaper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -147,27 +146,22 @@ class Serving:
 
     @web.middleware
     async def _note(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.transport is not None:
-            self._speakers.add(request.transport)
+        self._speakers.add(request.protocol)
         return await handler(request)
 
     async def _reap(self) -> None:
-        seen: dict[asyncio.Transport, float] = {}
+        seen: dict[web.RequestHandler, float] = {}
         loop = asyncio.get_running_loop()
         while True:
-            open_now = self._transports()
-            seen = {t: seen.get(t, loop.time()) for t in open_now}
-            for transport, since in seen.items():
-                if transport not in self._speakers and loop.time() - since >= self._silent_s_max:
-                    transport.abort()
-            for transport in open_now[CONNECTIONS_MAX:]:
-                transport.abort()
+            open_now = self._runner.server.connections if self._runner.server else []
+            seen = {one: seen.get(one, loop.time()) for one in open_now}
+            self._speakers.intersection_update(open_now)
+            for one, since in seen.items():
+                if one not in self._speakers and loop.time() - since >= self._silent_s_max:
+                    _abort(one)
+            for one in open_now[CONNECTIONS_MAX:]:
+                _abort(one)
             await asyncio.sleep(self._silent_s_max / 4)
-
-    def _transports(self) -> list[asyncio.Transport]:
-        server = self._runner.server
-        found = (handler.transport for handler in server.connections) if server else ()
-        return [t for t in found if isinstance(t, asyncio.Transport)]
 
     def _protocol(self) -> asyncio.Protocol:
         assert self._runner.server is not None
@@ -178,6 +172,11 @@ class Serving:
         for one in self._sockets:
             one.close()
         self._sockets.clear()
+
+
+def _abort(connection: web.RequestHandler) -> None:
+    if connection.transport is not None:
+        connection.transport.abort()
 
 
 def _bound(host: str, tcp_port: int) -> list[socket.socket]:

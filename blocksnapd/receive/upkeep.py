@@ -1,6 +1,6 @@
 """What a receiver does for the hosts it keeps: their floors, and rounds of maintenance. Edge.
 
-A round is ``blocksnapd maintain DIRECTORY --key FILE``, a process of its own at the lowest priority
+A round is ``blocksnapd maintain URL --key FILE``, a process of its own at the lowest priority
 that may be killed at any moment; it ends with the receiver.
 """
 
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from typing import TYPE_CHECKING
 
-from blocksnapd.errors import BlocksnapError
+from blocksnapd.errors import BlocksnapError, StoreError
+from blocksnapd.receive.places import keep_floor
 from blocksnapd.runtime import process
-from blocksnapd.store.floor import write_floor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from blocksnapd.config_receive import Host, ReceiveConfig
     from blocksnapd.ports import Clock
     from blocksnapd.receive.metrics import ReceiveMetrics
+    from blocksnapd.receive.roots import Root
 
 log = logging.getLogger(__name__)
 
@@ -28,38 +28,42 @@ FIRST_AFTER_S = 60.0
 ROUND_S_MAX = 12 * 3600.0
 
 
-def hosts_of(config: ReceiveConfig) -> list[str]:
-    """Return the hosts that keep something here, sorted."""
-    with os.scandir(config.receive.root) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+def write_floors(root: Root, config: ReceiveConfig) -> None:
+    """Have every host's repository say its floor; what cannot be is told. Blocking.
+
+    A host whose repository cannot be told now is told before it puts anything.
+    """
+    try:
+        for host in root.hosts():
+            keep_floor(root, host, config)
+    except StoreError as error:
+        log.error("floors could not be written: %s", error.sentences())
 
 
-def write_floors(config: ReceiveConfig) -> None:
-    """Have every host's directory say its floor. Blocking."""
-    for host in hosts_of(config):
-        write_floor(os.path.join(config.receive.root, host), config.host(host).floor_s)
-
-
-def round_argv(root: str, host: Host) -> list[str]:
-    """Return the command that maintains the directory ``root``."""
+def round_argv(url: str, host: Host, credentials: str | None = None) -> list[str]:
+    """Return the command that maintains the repository ``url``."""
     keep = [word for rule in host.keep for word in ("--keep", rule.text)]
-    key = host.maintenance_key or ""
-    return process.own_argv("maintain", root, "--key", key, *keep)
+    opening = [] if credentials is None else ["--credentials", credentials]
+    return process.own_argv("maintain", url, "--key", host.maintenance_key or "", *opening, *keep)
 
 
 class Upkeep:
     """Maintains every host that has a maintenance_key, again and again. Event loop only."""
 
     def __init__(
-        self, config: Callable[[], ReceiveConfig], metrics: ReceiveMetrics, clock: Clock
+        self,
+        root: Root,
+        config: Callable[[], ReceiveConfig],
+        metrics: ReceiveMetrics,
+        clock: Clock,
     ) -> None:
-        self._config, self._metrics, self._clock = config, metrics, clock
+        self._root, self._config, self._metrics, self._clock = root, config, metrics, clock
 
     async def run(self) -> None:
         """Maintain for ever."""
         await self._clock.sleep(min(FIRST_AFTER_S, self._config().receive.maintain_every_s))
         while True:
-            for host in await asyncio.to_thread(hosts_of, self._config()):
+            for host in await asyncio.to_thread(self._hosts):
                 await self.maintain(host)
             await self._clock.sleep(self._config().receive.maintain_every_s)
 
@@ -69,7 +73,7 @@ class Upkeep:
         said = config.host(host)
         if said.maintenance_key is None:
             return
-        argv = round_argv(os.path.join(config.receive.root, host), said)
+        argv = round_argv(self._root.url(host), said, config.receive.credentials)
         try:
             ended = await process.run(argv, timeout_s=ROUND_S_MAX)
         except (BlocksnapError, OSError) as error:
@@ -78,6 +82,13 @@ class Upkeep:
         for line in ended.stdout.splitlines():
             log.info("%s: %s", host, line)
         self._ended(host, ended.said[-500:] if ended.status else "")
+
+    def _hosts(self) -> list[str]:
+        try:
+            return self._root.hosts()
+        except StoreError as error:
+            log.error("nothing is maintained now: %s", error.sentences())
+            return []
 
     def _ended(self, host: str, why: str) -> None:
         if why:

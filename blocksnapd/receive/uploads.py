@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from blocksnapd.receive.caller import Caller
     from blocksnapd.receive.places import HostPlace
-    from blocksnapd.store.files import Upload
+    from blocksnapd.receive.roots import Upload
 
 STALL_S_MAX = 60.0
 HEAD_SIZE = PREFIX_SIZE + HEADER_SIZE_MAX

@@ -1,8 +1,12 @@
 """How many bytes the objects of a host take, so that nobody takes more than the quota. Edge.
 
-Counted by a walk through its directory when that is first asked for, and from then on by what is
-put. Maintenance is another process and frees room; so before anybody is refused, and now and then,
-the walk is made again. Thread-safe.
+Counted once when that is first asked for (a walk through a directory, lists of a bucket), and from
+then on by what is put. Maintenance is another process and frees room; so before anybody is refused,
+and now and then, it is counted again. Thread-safe.
+
+Two receivers before one bucket count for themselves: between two counts a host can exceed its quota
+by what the other receivers take of it meanwhile, which is at most what it sends in
+``Root.count_again_s``, five minutes, and no more than its quota again for each of them.
 
 An object counts as ``OBJECT_SIZE_MIN`` bytes at least: empty ones without end would take the disk's
 inodes from everybody.
@@ -22,16 +26,20 @@ from blocksnapd.units import format_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-COUNT_AGAIN_S = 3600.0
 LOOK_AGAIN_S = 30.0  # before a refusal, but no more often
 OBJECT_SIZE_MIN = 4096
 
 
 class Usage:
-    """The bytes below ``root``, and those on their way there."""
+    """The bytes that ``count`` finds, at least every ``again_s``, and those on their way there."""
 
-    def __init__(self, root: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._root, self._clock = root, clock
+    def __init__(
+        self,
+        count: Callable[[], int],
+        again_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._count, self._again_s, self._clock = count, again_s, clock
         self._lock = threading.Lock()
         self._used: int | None = None
         self._reserved = 0
@@ -43,9 +51,9 @@ class Usage:
         return self._used
 
     def used(self) -> int:
-        """Return the bytes that are there or reserved; may walk."""
+        """Return the bytes that are there or reserved; may count."""
         with self._lock:
-            return self._fresh(COUNT_AGAIN_S) + self._reserved
+            return self._fresh(self._again_s) + self._reserved
 
     @contextmanager
     def reserved(self, size: int, quota: int, host: str) -> Iterator[None]:
@@ -56,7 +64,7 @@ class Usage:
         """
         size = max(size, OBJECT_SIZE_MIN)
         with self._lock:
-            used = self._fresh(COUNT_AGAIN_S)
+            used = self._fresh(self._again_s)
             if used + self._reserved + size > quota:
                 used = self._fresh(LOOK_AGAIN_S)
             if used + self._reserved + size > quota:
@@ -82,18 +90,19 @@ class Usage:
 
     def _fresh(self, age_s: float) -> int:
         if self._used is None or self._clock() - self._counted > age_s:
-            self._used = _bytes_below(self._root)
+            self._used = self._count()
             self._counted = self._clock()
         return self._used
 
 
-def _bytes_below(directory: str) -> int:
+def bytes_below(directory: str) -> int:
+    """Return what the files below ``directory`` take; 0: there is none."""
     total = 0
     try:
         with os.scandir(directory) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    total += _bytes_below(entry.path)
+                    total += bytes_below(entry.path)
                 else:
                     total += _size(entry)
     except (FileNotFoundError, NotADirectoryError):

@@ -31,6 +31,8 @@ from blocksnapd.store.receiver_wire import (
     DIGEST_HEADER,
     EPOCH_HEADER,
     LEASE_BEAT_S,
+    LOCK_HEADER,
+    LOCK_OF_ONE,
     PROBLEM_SIZE_MAX,
     TIME_HEADER,
     parse_count,
@@ -194,13 +196,14 @@ class ReceiverStore:
         if earlier is not None and earlier.is_released:
             earlier.wait_until_over()
 
-        def take(link: Link) -> None:
+        def take(link: Link) -> bool:
             headers = [("Transfer-Encoding", "chunked"), self._time()]
             link.request("POST", path_of("locks", prefix), headers)
             link.body([b"\n"])
             answer = link.answer()
             self._check(link, answer)
             next(link.content(), None)  # that it is held
+            return answer.headers.get(LOCK_HEADER.lower()) != LOCK_OF_ONE
 
         try:
             lease = Lease(self._links, take, beat_s=LEASE_BEAT_S)

@@ -30,16 +30,16 @@ class Lease:
 
     Args:
         links: connections to the receiver; one is taken for as long as the lock is held.
-        take: asks for the lock on one of them, and raises what the receiver answers.
+        take: asks for the lock on one of them; returns whether it keeps out everybody, not only
+            who comes through the same receiver; raises what the receiver answers.
         beat_s: how often to say that this process lives.
     """
 
-    is_everywhere = True
-
-    def __init__(self, links: Links, take: Callable[[Link], None], *, beat_s: float) -> None:
+    def __init__(self, links: Links, take: Callable[[Link], bool], *, beat_s: float) -> None:
         self._links, self._take, self._beat_s = links, take, beat_s
         self._released = threading.Event()
         self.lost: BlocksnapError | None = None
+        self.is_everywhere = False
         self._held: ExitStack | None = None
         self._link: Link | None = None
         self._acquire()
@@ -77,7 +77,7 @@ class Lease:
     def _acquire(self) -> None:
         with ExitStack() as stack:
             link = stack.enter_context(self._links.borrowed())
-            self._take(link)
+            self.is_everywhere = self._take(link)
             self._link, self._held = link, stack.pop_all()
 
     def _beat(self) -> None:

@@ -18,8 +18,9 @@ same content is success (200), which is how a lost answer is found out. A put of
 ``Blocksnap-Epoch: N`` is refused if the highest epoch of the volume's collections is not N; if the
 point is alone in its place afterwards, the answer says the epoch that is the highest then. A lock's
 body is chunked; a byte of it now and then keeps the lock, its end or that of the connection
-releases it. Every request says the time of its sender, every answer the receiver's. A refusal is a
-JSON object of ``code``, ``message``, ``effect`` and ``hint``, the attributes of an error.
+releases it; ``Blocksnap-Lock: receiver`` in the answer: other receivers may grant it, too. Every
+request says the time of its sender, every answer the receiver's. A refusal is a JSON object of
+``code``, ``message``, ``effect`` and ``hint``, the attributes of an error.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ from blocksnapd.store.names import is_name
 
 AGAIN_HEADER = "Blocksnap-Again"
 EPOCH_HEADER = "Blocksnap-Epoch"
+LOCK_HEADER = "Blocksnap-Lock"
+LOCK_OF_ONE = "receiver"  # what it says where other receivers may grant it, too
 DIGEST_HEADER = "Blocksnap-Digest"
 TIME_HEADER = "Blocksnap-Time"
 PROBLEM_TYPE = "application/problem+json"

@@ -73,7 +73,7 @@ def test_a_receiver_s_directory_has_nothing_but_a_status(capsys) -> None:
     for argv in (["--target", "/r", "points"], ["--target=/r", "status"]):
         with pytest.raises(SystemExit):
             parse(argv, socket_path=None)
-        assert "--target DIR status" in capsys.readouterr().err
+        assert "--target ROOT status" in capsys.readouterr().err
 
 
 def test_prune() -> None:

@@ -147,32 +147,9 @@ class Site:
     # --- the daemon ----------------------------------------------------------------------------
 
     def start(self, *, wrapper: Sequence[str] = (), config: Path | None = None) -> None:
-        """Start the daemon; return once it says to systemd that it is ready."""
-        place = self.folder / "notify"
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
-            place.unlink(missing_ok=True)
-            notified.bind(str(place))
-            os.chmod(place, 0o666)
-            notified.settimeout(0.5)
-            with open(self.log, "ab") as log:
-                self.daemon = subprocess.Popen(
-                    [*wrapper, *self.user, sys.executable, "-m", "blocksnapd",
-                     "--config", str(config or self.config)],
-                    stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                    env={**os.environ, "NOTIFY_SOCKET": str(place)},
-                )  # fmt: skip
-            self._until_ready(notified)
-
-    def _until_ready(self, notified: socket.socket) -> None:
-        assert self.daemon is not None
-        deadline = time.monotonic() + LIMIT_S
-        while True:
-            try:
-                if b"READY=1" in notified.recv(4096):
-                    return
-            except TimeoutError:
-                assert self.daemon.poll() is None, self.log.read_text()
-                assert time.monotonic() < deadline, self.log.read_text()
+        """Start the daemon; return once it is ready."""
+        program = (sys.executable, "-m", "blocksnapd", "--config", str(config or self.config))
+        self.daemon = started((*wrapper, *self.user, *program), self.log)
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send the daemon a signal and wait for its end; return its exit code."""
@@ -250,6 +227,38 @@ class Site:
     def point_objects(self) -> list[Path]:
         """The committed points in the repository."""
         return sorted(self.repository.glob("v/*/p/*.pt"))
+
+
+def started(argv: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a program that goes on, which writes to ``log``; return it once it is ready."""
+    place = log.with_suffix(".notify")
+    place.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified, open(log, "ab") as said:
+        notified.bind(str(place))
+        os.chmod(place, 0o666)
+        notified.settimeout(0.5)
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+            env={**os.environ, "NOTIFY_SOCKET": str(place)},
+        )  # fmt: skip
+        try:
+            _until_ready(process, notified, log)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+    return process
+
+
+def _until_ready(process: subprocess.Popen[bytes], notified: socket.socket, log: Path) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while True:
+        try:
+            if b"READY=1" in notified.recv(4096):
+                return
+        except TimeoutError:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
 
 
 def told(done: Done, code: int, *parts: str) -> None:

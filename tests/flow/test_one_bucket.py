@@ -30,31 +30,7 @@ if TYPE_CHECKING:
 
 WORK_S = 25.0
 BLOCKS = 1200
-# Forgets, merges, publishes lists and sweeps without the days that it leaves between them in life;
-# sessions are shorter than it believes, as they are there.
-MAINTAIN = """
-import json, sys, time
-from blocksnapd.keep_rules import parse_rule
-from blocksnapd.maintain.collect_rules import Patience
-from blocksnapd.maintain.maintainer import Orders, Round
-from blocksnapd.maintain.retention import Policy
-from blocksnapd.model import Access
-from blocksnapd.store.keys import load_maintenance
-from blocksnapd.store.places import open_store
-
-url, key, credentials, until = sys.argv[1:]
-store, key = open_store(url, Access(credentials=credentials)), load_maintenance(key)
-policy = Policy((parse_rule("all for 1s"),), min_points=2, max_delete_pct=100, undelete_us=0)
-orders = Orders(policy, structure_s=0, data_per_day=0, collect_s=0,
-                patience=Patience(young_s=0, leftover_s=9, wait_s=1, session_s=8))
-
-def tell(kind, message, *, severity="info", **data):
-    print(json.dumps([kind, message, severity, data]), flush=True)
-
-while time.time() < float(until):
-    for volume_id in store.children("v/"):
-        Round(store, key, volume_id, orders, tell, time.time).run()
-"""
+MAINTAINER = (sys.executable, "-m", "tests.flow.bucket_maintainer")
 
 
 class VolumeLab(Lab):
@@ -105,7 +81,7 @@ def test_two_writers_and_a_maintenance_process(seaweed: SeaweedFs, tmp_path) -> 
     with (
         ThreadPoolExecutor(len(labs)) as pool,
         subprocess.Popen(
-            [sys.executable, "-c", MAINTAIN, url, made.maintenance_key, seaweed.admin, str(until)],
+            [*MAINTAINER, url, made.maintenance_key, seaweed.admin, str(until)],
             stdout=subprocess.PIPE, text=True,
         ) as maintenance,
     ):  # fmt: skip

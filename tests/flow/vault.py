@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 from tests.fakes.certificates import Authority
-from tests.flow.kit import LIMIT_S
+from tests.flow.kit import LIMIT_S, started
 from tests.servers.ports import free_ports
 from tests.servers.receive_settings import SETTINGS
 
 if TYPE_CHECKING:
+    import subprocess
+
     from tests.fakes.certificates import Signed
     from tests.flow.kit import Site
 
@@ -38,24 +37,13 @@ class Vault:
         """Write the configuration; ``more`` is said of every host."""
         self.config.write_text(
             SETTINGS.format(tcp_port=self.tcp_port, root=self.root, ca=self.authority.ca,
-                          cert=self.own.cert, key=self.own.key, more=more)
+                            cert=self.own.cert, key=self.own.key, more=more)
         )  # fmt: skip
 
     def start(self) -> None:
         """Start the receiver; return once it is ready."""
-        place = self.site.folder / "receive-notify"
-        place.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
-            notified.bind(str(place))
-            notified.settimeout(LIMIT_S)
-            with open(self.log, "ab") as log:
-                self.process = subprocess.Popen(
-                    [sys.executable, "-m", "blocksnapd", "receive", "--config", str(self.config)],
-                    stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                    env={**os.environ, "NOTIFY_SOCKET": str(place)},
-                )  # fmt: skip
-            while b"READY=1" not in notified.recv(4096):
-                pass
+        program = ("-m", "blocksnapd", "receive", "--config", str(self.config))
+        self.process = started((sys.executable, *program), self.log)
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, wait for the end."""

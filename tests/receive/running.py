@@ -8,6 +8,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import uvloop
+
 from blocksnapd.config_receive import Host, Pki, Receive, ReceiveConfig
 from blocksnapd.receive.application import Application
 from blocksnapd.receive.caller import Caller
@@ -86,13 +88,18 @@ class Running:
         self._stores: list[ReceiverStore] = []
         self._streams: list[Serving] = []
 
+    def receive(self, **more: object) -> None:
+        """Change what ``[receive]`` says."""
+        receive = self.config.receive.model_copy(update=more)
+        self.config = self.config.model_copy(update={"receive": receive})
+
     def tell(self, **host: object) -> None:
         """Change what the configuration says of every host."""
         defaults = Host.model_validate({"remote_maintenance": True, **host})
         self.config = self.config.model_copy(update={"defaults": defaults})
 
     def __enter__(self) -> Running:
-        self.loop = asyncio.new_event_loop()
+        self.loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
         self.do(self._start())

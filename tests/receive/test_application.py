@@ -114,6 +114,18 @@ def test_room_for_maintenance_stays_free(receiver):
     assert told.value.code == "E-REPO-FULL"
 
 
+def test_a_directory_that_is_not_mounted_is_told_at_the_next_put(receiver):
+    """It is not made anew beneath: points would be where nobody looks for them later."""
+    store = receiver.store("source")
+    store.put(PACK.format(1), [b"1"])
+    receiver.root.rename(receiver.root.with_name("elsewhere"))
+    with pytest.raises(StoreMissingError, match="is gone") as caught:
+        store.put(PACK.format(2), [b"2"])
+    assert caught.value.hint == "Mount it again."
+    assert "snapshot goes on tracking" in caught.value.effect
+    assert not receiver.root.exists()
+
+
 @pytest.mark.parametrize("offset_s", [-3600, 3600])
 def test_a_clock_that_is_off_is_told(receiver, offset_s):
     real = receiver.clock

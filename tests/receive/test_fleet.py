@@ -12,7 +12,7 @@ import pytest
 
 from blocksnapd.config_receive import Host, Receive, ReceiveConfig
 from blocksnapd.errors import StoreError, UsageError
-from blocksnapd.receive.fleet import at_root, directory_named, show, volumes_here
+from blocksnapd.receive.fleet import at_root, root_named, show, volumes_here
 from blocksnapd.store.files import LocalStore
 from blocksnapd.store.init import init_repository
 from blocksnapd.store.keys import pack_maintenance
@@ -99,16 +99,16 @@ def test_what_cannot_be_read_is_named_and_hides_nothing_else(tmp_path, capsys):
 def test_a_place_that_is_none(tmp_path):
     with pytest.raises(StoreError, match="cannot be read: No such file"):
         volumes_here(config_of(tmp_path / "none"), TAKEN)
-    assert at_root(config_of(tmp_path), directory_named("file:///vault")).receive.root == "/vault"
-    assert at_root(config_of(tmp_path), directory_named(None)).receive.root == str(tmp_path)
+    assert at_root(config_of(tmp_path), root_named("file:///vault")).receive.root == "/vault"
+    assert at_root(config_of(tmp_path), root_named(None)).receive.root == str(tmp_path)
 
 
-@pytest.mark.parametrize("url", ["https://backup1:7420/", "s3://vault/db01", "ssh://a@backup1"])
+@pytest.mark.parametrize("url", ["https://backup1:7420/", "ssh://a@backup1"])
 def test_another_host_s_directory_is_refused_also_where_no_receiver_is(url):
     argv = [sys.executable, "-m", "blocksnapctl", "--target", url, "status"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == UsageError("").exit_code
-    assert f"'{url}' is not a directory of this host" in done.stderr
+    assert f"'{url}' is neither a directory of this host nor a bucket" in done.stderr
     assert "blocksnapctl --repo URL points" in done.stderr
 
 

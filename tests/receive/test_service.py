@@ -95,6 +95,16 @@ async def test_a_reload_that_fails_leaves_all_as_it_was(receiver, authority, con
     store.close()
 
 
+async def test_where_hosts_are_kept_changes_with_a_restart_alone(receiver, config, caplog):
+    await receiver.start()
+    root = receiver.config.receive.root
+    text = config.read_text().replace(f'root = "{root}"', 'root = "/elsewhere"\nspool = "/x"')
+    config.write_text(text.replace('reserve = "0 B"', 'reserve = "1 B"\n'))
+    await receiver.reload()
+    assert (receiver.config.receive.root, receiver.config.receive.reserve) == (root, 1)
+    assert "listen, root, credentials, spool are taken up by a restart only" in caplog.text
+
+
 @pytest.mark.parametrize("which", ["foreign", "expired", "none"])
 async def test_who_has_no_good_certificate_does_not_get_in(receiver, authority, tmp_path, which):
     await receiver.start()

@@ -12,9 +12,12 @@ from blocksnapd.config_receive import load_receive
 from blocksnapd.errors import StoreError, StoreRefusedError
 from blocksnapd.receive.caller import Caller
 from blocksnapd.receive.stdio import receive_stdio
+from blocksnapd.s3_url import below_s3_url
+from blocksnapd.store.floor import floor_s_of
 from blocksnapd.store.init import init_repository
 from blocksnapd.store.ssh import GREETING
 from tests.receive.behind_ssh import BehindSsh
+from tests.store.support import make_repository
 
 
 @pytest.fixture
@@ -34,6 +37,26 @@ def test_a_source_puts_through_ssh_and_no_more(receiver, tmp_path):
     with pytest.raises(StoreRefusedError, match="may not delete"):
         store.delete(pack)
     store.close()
+
+
+def test_a_bucket_stands_behind_ssh_as_well(receiver, seaweed, tmp_path):
+    """Each connection is a process of its own; what it keeps is in the bucket alone."""
+    url, spool = seaweed.url(), tmp_path / "spool"
+    receiver.config.write_text(
+        f'schema = 1\n[receive]\nroot = "{url}"\ncredentials = "{seaweed.admin}"\n'
+        f'spool = "{spool}"\n[defaults]\nfloor = "2d"\n'
+    )
+    store, kept = receiver.store(), seaweed.store(below_s3_url(url, "db01"))
+    make_repository(store)
+    pack = "v/vol/d/20261123/p" + "7" * 16 + "-0001-0123abcd.pk"
+    assert store.put(pack, [b"x" * 3_000_000]) == 3_000_000
+    lock = store.lock("v/vol/")
+    assert not lock.is_everywhere
+    lock.release()
+    store.close()
+    assert kept.size(pack) == 3_000_000
+    assert floor_s_of(kept) == 2 * 86_400
+    assert list(spool.iterdir()) == []
 
 
 def test_what_comes_in_cannot_name_another_host(receiver):

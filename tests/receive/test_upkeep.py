@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from blocksnapd.config_receive import Host, Receive, ReceiveConfig
 from blocksnapd.receive.metrics import ReceiveMetrics
-from blocksnapd.receive.upkeep import Upkeep, hosts_of, round_argv, write_floors
+from blocksnapd.receive.roots import DirectoryRoot
+from blocksnapd.receive.upkeep import Upkeep, round_argv, write_floors
 from blocksnapd.runtime.clock import SystemClock
 from blocksnapd.store.init import init_repository
 
@@ -32,11 +33,12 @@ def config_of(root, **hosts: dict[str, object]) -> ReceiveConfig:
 def test_every_host_gets_its_floor(root):
     (root / ".lost").mkdir()
     config = config_of(root, db02={"floor": "30d"})
-    assert hosts_of(config) == ["db01", "db02"]
-    write_floors(config)
+    kept = DirectoryRoot(str(root))
+    assert kept.hosts() == ["db01", "db02"]
+    write_floors(kept, config)
     assert json.loads((root / "db01/.floor").read_text()) == {"floor_s": 86_400}
     assert json.loads((root / "db02/.floor").read_text()) == {"floor_s": 30 * 86_400}
-    write_floors(config_of(root, db02={}))
+    write_floors(kept, config_of(root, db02={}))
     assert not (root / "db02/.floor").exists()
 
 
@@ -51,7 +53,7 @@ async def test_a_round_is_a_process_of_its_own_and_is_counted(root, tmp_path, ca
     )
     assert round_argv("/x", config.host("db01"))[-2:] == ["--keep", "1/h for 2d"]
     metrics = ReceiveMetrics(CollectorRegistry())
-    upkeep = Upkeep(lambda: config, metrics, SystemClock())
+    upkeep = Upkeep(DirectoryRoot(str(root)), lambda: config, metrics, SystemClock())
     for host in ("db01", "db02", "unknown"):
         await upkeep.maintain(host)
     lines = generate_latest(metrics.registry).decode()

@@ -52,7 +52,7 @@ def order(data: bytes, **more: object) -> Order:
 
 
 def left(place) -> list[Path]:
-    return [path for path in Path(place.root).rglob("*") if path.is_file()]
+    return [path for path in Path(place.store().url).rglob("*") if path.is_file()]
 
 
 async def test_pieces_of_any_size_become_one_object(place):

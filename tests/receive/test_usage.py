@@ -7,7 +7,9 @@ import threading
 import pytest
 
 from blocksnapd.errors import QuotaError
-from blocksnapd.receive.usage import COUNT_AGAIN_S, LOOK_AGAIN_S, OBJECT_SIZE_MIN, Usage
+from blocksnapd.receive.usage import LOOK_AGAIN_S, OBJECT_SIZE_MIN, Usage, bytes_below
+
+AGAIN_S = 3600.0
 
 
 class Clock:
@@ -18,11 +20,15 @@ class Clock:
         return self.now
 
 
+def counting(root, clock) -> Usage:
+    return Usage(lambda: bytes_below(str(root)), AGAIN_S, clock)
+
+
 def test_what_is_there_counts_and_what_failed_does_not(tmp_path):
     (tmp_path / "v/a").mkdir(parents=True)
     (tmp_path / "v/a/x").write_bytes(b"x" * 70_000)
     (tmp_path / "y").write_bytes(b"y" * 5000)
-    usage = Usage(str(tmp_path), Clock())
+    usage = counting(tmp_path, Clock())
     assert usage.known is None
     assert usage.used() == 75_000
     with usage.reserved(20_000, 100_000, "db01"):
@@ -38,7 +44,7 @@ def test_what_is_there_counts_and_what_failed_does_not(tmp_path):
 def test_room_that_maintenance_freed_is_seen_before_a_refusal(tmp_path):
     clock, file = Clock(), tmp_path / "x"
     file.write_bytes(b"x" * 90_000)
-    usage = Usage(str(tmp_path), clock)
+    usage = counting(tmp_path, clock)
     assert usage.used() == 90_000
     file.unlink()
     with pytest.raises(QuotaError), usage.reserved(50_000, 100_000, "db01"):
@@ -47,12 +53,12 @@ def test_room_that_maintenance_freed_is_seen_before_a_refusal(tmp_path):
     with usage.reserved(50_000, 100_000, "db01"):
         pass
     (tmp_path / "x").write_bytes(b"x" * 10)
-    clock.now += COUNT_AGAIN_S + 1
+    clock.now += AGAIN_S + 1
     assert usage.used() == OBJECT_SIZE_MIN
 
 
 def test_many_at_once_never_get_more_than_there_is(tmp_path):
-    usage, got = Usage(str(tmp_path), Clock()), []
+    usage, got = counting(tmp_path, Clock()), []
     start = threading.Barrier(16)
 
     def take() -> None:
@@ -73,10 +79,10 @@ def test_many_at_once_never_get_more_than_there_is(tmp_path):
 
 def test_empty_objects_do_not_come_for_free(tmp_path):
     """Each takes an inode, and those of a disk end, too: for every host."""
-    usage, quota = Usage(str(tmp_path), Clock()), 3 * OBJECT_SIZE_MIN
+    usage, quota = counting(tmp_path, Clock()), 3 * OBJECT_SIZE_MIN
     for number in range(3):
         with usage.reserved(0, quota, "db01"):
             (tmp_path / str(number)).touch()
     with pytest.raises(QuotaError), usage.reserved(0, quota, "db01"):
         raise AssertionError("there was no room")
-    assert Usage(str(tmp_path), Clock()).used() == usage.used() == quota
+    assert counting(tmp_path, Clock()).used() == usage.used() == quota

@@ -83,7 +83,7 @@ class FarLine:
             back.transport.abort()
             return
         try:
-            far, there = await asyncio.open_connection(*self._upstream, limit=CHUNK_SIZE)
+            far, there = await self._dial()
         except OSError:
             back.transport.abort()
             return
@@ -96,6 +96,9 @@ class FarLine:
             self._open -= {back, there}
             for writer in (back, there):
                 writer.transport.abort()
+
+    async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(*self._upstream, limit=CHUNK_SIZE)
 
     async def _carry(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_upward: bool
@@ -116,7 +119,7 @@ class FarLine:
     async def _arrive(
         self, under_way: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter
     ) -> None:
-        with contextlib.suppress(ConnectionError, RuntimeError):
+        with contextlib.suppress(OSError, RuntimeError):
             while True:
                 due, data = await under_way.get()
                 await asyncio.sleep(max(0.0, due - self._loop.time()))
