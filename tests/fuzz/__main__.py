@@ -9,6 +9,7 @@ kept and spoiled further. The first finding ends the program, and not with 0.
 
 from __future__ import annotations
 
+import resource
 import sys
 import tempfile
 from pathlib import Path
@@ -33,9 +34,11 @@ def fuzz(name: str, seconds: int, corpus: Path) -> None:
         except BlocksnapError:
             return
 
+    # Linux counts the peak of who started this process (vfork, exec) as its own: ru_maxrss.
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     atheris.Setup(
         ["fuzz", str(corpus), f"-max_total_time={seconds}", "-max_len=20000", "-timeout=10",
-         "-rss_limit_mb=2000", "-verbosity=0", "-print_final_stats=1",
+         f"-rss_limit_mb={peak_mib + 2000}", "-verbosity=0", "-print_final_stats=1",
          f"-artifact_prefix={corpus}/"], once,
     )  # fmt: skip
     atheris.Fuzz()
